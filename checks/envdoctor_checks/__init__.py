@@ -1,0 +1,1 @@
+"""The checks that come with envdoctor: plugins like anybody's, found by their entry points."""

@@ -1,0 +1,1 @@
+"""The GPUs themselves: health, modes, who may see them."""

@@ -1,0 +1,1 @@
+"""The interpreter and what is installed into it."""

@@ -1,0 +1,194 @@
+"""One run of envdoctor: plugins -> facts (live, recorded, pasted) -> judgement -> report. What the commands call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime, timezone
+
+import msgspec
+
+from envdoctor import core_check, plugins, snapshot
+from envdoctor.check import Check, Headline, Tier
+from envdoctor.engine import Look, Looked, ProbeEvent
+from envdoctor.errors import UsageError
+from envdoctor.facts import Facts
+from envdoctor.findings import Finding, Severity
+from envdoctor.host import Host
+from envdoctor.injecting import Missing, call_with
+from envdoctor.judging import Judgement, bind, judge
+from envdoctor.reading import Messages, read_text
+from envdoctor.remedies import NoFix
+from envdoctor.report import (
+    MachineRow,
+    PassedOver,
+    PluginEntry,
+    Report,
+    Selection,
+    TargetEntry,
+    build_report,
+    our_tool,
+)
+from envdoctor.standing import check_entries
+from envdoctor.target import Target, TargetPaths, choose
+
+OnEvent = Callable[[ProbeEvent], None]
+
+
+def _ignore(event: ProbeEvent) -> None:
+    """Nobody is watching."""
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """The facts of a machine and where they came from."""
+
+    facts: Facts
+    target: TargetEntry
+    looked: Looked | None = None
+    """How the probes fared; None for recordings and texts."""
+    broken_readers: tuple[str, ...] = ()
+
+
+class Doctor:
+    """The loaded checks, the core's own first, and everything that can be done with them."""
+
+    def __init__(self, found: plugins.Plugins | None = None) -> None:
+        self.plugins = found or plugins.load()
+        self.checks: tuple[Check, ...] = (core_check.check, *self.plugins.checks)
+        self.messages = Messages(self.checks)
+
+    def rule_ids(self) -> tuple[str, ...]:
+        """Every rule id of every loaded check."""
+        return tuple(rule.id for check in self.checks for rule in check.rules)
+
+    def verify_selection(self, selection: Selection) -> None:
+        """Raise `UsageError` for an id or area that no loaded check has, with the nearest that exist."""
+        areas = {check.name for check in self.checks}
+        ids = set(self.rule_ids())
+        for pattern in (*selection.select, *selection.ignore):
+            if pattern not in ids and pattern not in areas:
+                raise UsageError(unknown_rule(pattern, sorted(ids | areas)))
+
+    def look(
+        self, host: Host, *, tier: Tier, python: str | None = None, on_event: OnEvent = _ignore
+    ) -> Seen:
+        """Look at the live machine. Raises `UsageError` for a named interpreter that is not there."""
+        from envdoctor.probing.stranger import run_stranger
+
+        target = choose(host, python)
+        strangers = dict.fromkeys(self.plugins.strangers(), run_stranger)
+        look = Look(
+            self.checks,
+            host,
+            tier=tier,
+            seed=Facts.of(target),
+            run_stranger=strangers,
+            match=self.messages.printed,
+        )
+        for event in look:
+            on_event(event)
+        looked = look.result
+        state = core_check.state_of(
+            tuple(check.name for check in self.plugins.checks), self._broken(), looked.crashed, looked.late
+        )
+        facts = looked.facts.merged(Facts.of(state))
+        return Seen(facts, _target_entry(facts, "live"), looked)
+
+    def _broken(self) -> tuple[core_check.Broken, ...]:
+        return tuple(
+            core_check.Broken(each.entry_point.name, each.entry_point.distribution, each.error)
+            for each in self.plugins.broken
+        )
+
+    def recorded(self, names: Iterable[str]) -> Seen:
+        """Facts from one or more recordings, later ones on top. Raises `DocumentError`."""
+        facts, at = Facts(), ""
+        for name in names:
+            document, more = snapshot.decode(snapshot.read_file(name), name, self.checks)
+            facts, at = facts.merged(more), document.recorded.at
+        return Seen(facts, _target_entry(facts, "facts", at))
+
+    def read(self, text: str, name: str) -> Seen:
+        """Facts and symptoms of a pasted text."""
+        reading = read_text(text, name, self.checks)
+        return Seen(reading.facts, _target_entry(reading.facts, "text"), broken_readers=reading.broken)
+
+    def report(self, seen: Seen, selection: Selection) -> Report:
+        """Judge the facts and build the document."""
+        judgement = judge(bind(self.checks, seen.facts))
+        judgement = _with_crashes(judgement, seen)
+        return build_report(
+            tool=our_tool(self._plugin_entries()),
+            target=seen.target,
+            machine=self._machine(seen.facts),
+            judgement=judgement,
+            facts=seen.facts,
+            checks=check_entries(self.checks, seen.facts, judgement, seen.looked),
+            selection=selection,
+        )
+
+    def _plugin_entries(self) -> Iterable[PluginEntry]:
+        for check in self.plugins.checks:
+            origin = self.plugins.origins[check.name]
+            yield PluginEntry(check.name, origin.distribution, origin.version)
+
+    def _machine(self, facts: Facts) -> tuple[MachineRow, ...]:
+        rows: list[Headline] = []
+        for check in self.checks:
+            for headline in check.headlines:
+                try:
+                    rows.extend(call_with(headline, facts))
+                except Missing:
+                    continue
+        return tuple(MachineRow(row.label, row.value) for row in sorted(rows, key=lambda row: row.order))
+
+
+def _with_crashes(judgement: Judgement, seen: Seen) -> Judgement:
+    """A rule or a reader that crashed is itself reported, as a note of the core's area."""
+    from envdoctor.judging import ranked
+
+    crashes = [("envdoctor/rule-crashed", rule, error) for rule, error in judgement.crashed.items()]
+    crashes += [("envdoctor/reader-crashed", *each.split(": ", 1)) for each in seen.broken_readers]  # type: ignore[misc] # split yields two parts: the reader's name has no colon
+    if not crashes:
+        return judgement
+    extra = [
+        (
+            identity,
+            Finding(
+                subject=f"rule:{who}",
+                title=f"{who} crashed, so what it judges is not known",
+                severity=Severity.NOTE,
+                detail=error,
+                remedies=(NoFix(reason="a defect of the plugin; please report it with the error above"),),
+            ),
+        )
+        for identity, who, error in crashes
+    ]
+    everything = [(each.rule, each.finding) for each in judgement.findings] + extra
+    return msgspec.structs.replace(judgement, findings=ranked(everything))
+
+
+def _target_entry(facts: Facts, source: str, at: str | None = None) -> TargetEntry:
+    target, paths = facts.get(Target), facts.get(TargetPaths)
+    known = target if isinstance(target, Target) else None
+    return TargetEntry(
+        source=source,  # type: ignore[arg-type] # callers pass one of the three literals
+        python=known.python if known else None,
+        prefix=paths.prefix if isinstance(paths, TargetPaths) else None,
+        why=known.why if known else "",
+        passed_over=tuple(PassedOver(each.python, each.why) for each in known.passed_over) if known else (),
+        recorded_at=at,
+    )
+
+
+def unknown_rule(pattern: str, known: Sequence[str]) -> str:
+    """The error for an id that does not exist, with the nearest ones that do."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(pattern, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else "`envdoctor rules` lists them"
+    return f"{pattern!r} is no rule and no area; {hint}"
+
+
+def now() -> str:
+    """UTC, to the second, ISO 8601."""
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
