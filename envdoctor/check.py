@@ -9,7 +9,8 @@ from __future__ import annotations
 import enum
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import msgspec
@@ -17,8 +18,10 @@ import msgspec
 from envdoctor.errors import PluginError
 from envdoctor.facts import Fact, Printed, Symptom, Unavailable
 from envdoctor.findings import Findings
+from envdoctor.host import Host
 
 P = ParamSpec("P")
+Base = TypeVar("Base")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -43,25 +46,35 @@ class Need(msgspec.Struct, frozen=True):
     """``tuple[S, ...]``: every symptom of the kind at once, possibly none."""
 
 
+@cache
 def needs_of(function: Callable[..., Any]) -> tuple[Need, ...]:
     """What a function asks for, by its annotations. Raises `PluginError` for a parameter without a usable one."""
+    code = getattr(function, "__code__", None)
+    if code is None or code.co_kwonlyargcount:
+        raise PluginError(f"{_where(function)} must be a plain function without keyword-only parameters")
     hints = _hints(function)
-    names = function.__code__.co_varnames[: function.__code__.co_argcount]
-    return tuple(_need(function, name, hints.get(name)) for name in names)
+    return tuple(_need(function, name, hints.get(name)) for name in code.co_varnames[: code.co_argcount])
 
 
+@cache
 def gives_of(function: Callable[..., Any]) -> tuple[type[Fact], ...]:
     """The fact types in a function's return annotation (through tuples, unions and iterators)."""
-    found: dict[type[Fact], None] = {}
-    _collect_facts(_hints(function).get("return"), found)
-    return tuple(found)
+    given = tuple(dict.fromkeys(_classes(_hints(function).get("return"), Fact)))
+    if Fact in given:
+        raise PluginError(f"{_where(function)} must name the fact types that it gives, not Fact")
+    return given
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function)
-    except (NameError, TypeError) as error:
-        raise PluginError(f"{function.__module__}.{function.__qualname__}: its annotations cannot be read: {error}") from error
+    except Exception as error:  # a name that is missing, a subscript that fails: an annotation is a program
+        message = f"{_where(function)}: its annotations cannot be read: {type(error).__name__}: {error}"
+        raise PluginError(message) from error
+
+
+def _where(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}.{getattr(function, '__qualname__', function)}"
 
 
 def _need(function: Callable[..., Any], name: str, hint: Any) -> Need:
@@ -69,19 +82,24 @@ def _need(function: Callable[..., Any], name: str, hint: Any) -> Need:
     kinds = [part for part in parts if part not in (type(None), Unavailable)]
     many = len(kinds) == 1 and typing.get_origin(kinds[0]) is tuple
     kind = typing.get_args(kinds[0])[0] if many else kinds[0] if len(kinds) == 1 else None
-    if not isinstance(kind, type):
-        where = f"{function.__module__}.{function.__qualname__}"
-        raise PluginError(f"{where}: parameter {name!r} must name one fact or symptom type, not {hint!r}")
+    if not isinstance(kind, type) or not issubclass(kind, Symptom if many else (Fact, Symptom, Host)):
+        raise PluginError(
+            f"{_where(function)}: parameter {name!r} must name one fact or symptom type, not {hint!r}"
+        )
+    if kind is Fact or (kind is Symptom and not many):
+        raise PluginError(
+            f"{_where(function)}: parameter {name!r} must name a type of its own, not any {kind.__name__}"
+        )
     return Need(name, kind, type(None) in parts, Unavailable in parts, many)
 
 
-def _collect_facts(hint: Any, found: dict[type[Fact], None]) -> None:
-    if isinstance(hint, type) and not typing.get_args(hint):
-        if issubclass(hint, Fact):
-            found[hint] = None
-        return
-    for part in typing.get_args(hint):
-        _collect_facts(part, found)
+def _classes(hint: Any, base: type[Base]) -> Iterator[type[Base]]:
+    """The subclasses of `base` that an annotation names, however deep."""
+    inner = typing.get_args(hint)
+    if not inner and isinstance(hint, type) and issubclass(hint, base):
+        yield hint
+    for part in inner:
+        yield from _classes(part, base)
 
 
 class Probe(msgspec.Struct, frozen=True):
@@ -245,14 +263,10 @@ class Check:
         return {kind.fact_name: kind for maker in makers for kind in gives_of(maker)}
 
     def symptom_types(self) -> dict[str, type[Symptom]]:
-        """Every symptom kind that its messages may give, by name."""
-        found: dict[str, type[Symptom]] = {}
-        for message in self.messages:
-            hint = _hints(message.function).get("return")
-            for part in typing.get_args(hint) or (hint,):
-                if isinstance(part, type) and issubclass(part, Symptom):
-                    found[part.symptom_name] = part
-        return found
+        """Every symptom kind that its messages, probes and readers may give, by name."""
+        makers = [each.function for each in (*self.messages, *self.probes, *self.readers)]
+        kinds = (kind for maker in makers for kind in _classes(_hints(maker).get("return"), Symptom))
+        return {kind.symptom_name: kind for kind in kinds}
 
 
 class Headline(msgspec.Struct, frozen=True):

@@ -9,9 +9,8 @@ import sys
 import time
 
 if __name__ == "__main__" and sys.path[:1] == [""]:
-    del sys.path[
-        0
-    ]  # `python -c` would import json, or torch, from whatever directory envdoctor was started in
+    # `python -c` would import json, or torch, from whatever directory envdoctor was started in.
+    del sys.path[0]
 
 import json  # only now: the current directory is off the path
 
@@ -71,9 +70,8 @@ def _tell_where_it_hung() -> None:
     import faulthandler
 
     if hasattr(faulthandler, "register"):
-        faulthandler.register(
-            15, all_threads=True, chain=True
-        )  # 15 is SIGTERM; `import signal` costs milliseconds
+        sigterm = 15  # `import signal` costs milliseconds
+        faulthandler.register(sigterm, all_threads=True, chain=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The one way envdoctor runs anything that may crash, hang or flood: a child with a deadline, bounded in everything.
+"""The one way envdoctor runs what may crash, hang or flood: a child with a deadline, bounded in everything.
 
 The child is a session of its own. It answers with one JSON object per stage on a descriptor of its own, the
 last being ``{"done": true}``, so that a missing end names the stage that was reached. At the deadline, or
@@ -30,6 +30,9 @@ __all__ = [
     "run_child",
     "terminate_all",
 ]
+
+
+_LONG_WORD = 200
 
 
 class ChildRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,14 +79,17 @@ class ChildEnd(enum.Enum):
 
 
 class Captured(msgspec.Struct, frozen=True, kw_only=True):
-    """What a child wrote to one stream. Undecodable bytes are U+FFFD; a line of its own tells where bytes were left out."""
+    """What a child wrote to one stream: head and tail, with a line between that counts what was left out.
+
+    Undecodable bytes are U+FFFD.
+    """
 
     text: str = ""
     dropped_bytes: int = 0
 
 
 class StuckChild(msgspec.Struct, frozen=True, kw_only=True):
-    """A process that was still there after SIGKILL: the child or one that it started. From /proc, Linux only."""
+    """A process that SIGKILL did not end: the child or one that it started. From /proc, Linux only."""
 
     pid: int
     thread: int
@@ -124,17 +130,23 @@ class ChildResult(msgspec.Struct, frozen=True, kw_only=True):
     """Its private directory, with the reason, when that could not be removed."""
 
     @property
+    def command(self) -> str:
+        """The command line as one short line: scripts and other long arguments are left out."""
+        words = (word if len(word) <= _LONG_WORD and "\n" not in word else "..." for word in self.argv)
+        return " ".join(words)
+
+    @property
     def ok(self) -> bool:
         """Whether it ended well and its answers are complete."""
         return self.end is ChildEnd.ANSWERED
 
     def last_stage(self) -> str | None:
-        """The name of the last stage that was told: the one reached when the child did not come to its end."""
+        """The last stage that was told: the one reached when the child did not come to its end."""
         return self.stages[-1]["stage"] if self.stages else None
 
 
 def run_child(request: ChildRequest) -> ChildResult:
-    """Run a child to its end. Never raises for what the child or the machine does; may be called from any thread."""
+    """Run a child to its end. Raises nothing for what child or machine do; any thread may call it."""
     if os.name == "nt":
         from envdoctor.probing.child_basic import run_basic
 
@@ -145,10 +157,10 @@ def run_child(request: ChildRequest) -> ChildResult:
 
 
 def terminate_all(*, refuse_new: bool = True) -> None:
-    """Kill every live child and remove its private directory; within about a second. For Ctrl-C, SIGTERM and the exit.
+    """Kill every live child and remove its private directory, within about a second.
 
-    With `refuse_new`, threads that are still at work get INTERRUPTED for every further child. On Windows it
-    does nothing.
+    For Ctrl-C, SIGTERM and the exit. With `refuse_new`, threads that are still at work get INTERRUPTED for
+    every further child. On Windows it does nothing.
     """
     if os.name != "nt":
         from envdoctor.probing.child_run import registry
@@ -169,7 +181,7 @@ def python_request(
     max_answer: int = 8 * 1024 * 1024,
     temporary_directory: bool = False,
 ) -> ChildRequest:
-    """A request to run `script` in the interpreter `python`, with ``answer(stage, **fields)`` and ``done()`` at hand.
+    """A request to run `script` in `python`, with ``answer(stage, **fields)`` and ``done()`` at hand.
 
     `args` are its ``sys.argv[1:]``. The current directory is not on its path. A crash or the deadline makes
     it write the Python lines that it was at to stderr. Raises ValueError for a script that is not ASCII: an
@@ -194,8 +206,8 @@ def _answers_source() -> str:
     """The text of answers.py, by its loader: the package may lie in a zip file."""
     from envdoctor.probing import answers
 
-    assert answers.__spec__ is not None
-    source: str | None = answers.__spec__.loader.get_source(answers.__name__)  # type: ignore[union-attr]  # the protocol of loaders leaves get_source out
-    if source is None:
+    loader: Any = answers.__loader__  # the protocol of loaders leaves out what they all have
+    source = loader.get_source(answers.__name__)
+    if not isinstance(source, str):
         raise RuntimeError("envdoctor/probing/answers.py is installed without its source")
     return source

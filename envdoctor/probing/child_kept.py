@@ -58,7 +58,7 @@ class Answers:
         self._too_long = self._too_long or len(chunk) > room
 
     def read(self) -> None:
-        """Sort the lines into stages, the end, and the first problem; what follows a bad line still counts."""
+        """Sort the lines into stages, the end, and the first problem; lines after it still count."""
         lines = self._bytes.split(b"\n")
         if self._too_long:
             lines.pop()  # cut in its middle

@@ -22,10 +22,13 @@ _OFF = {"CUDA_CACHE_DISABLE": "1", "CCACHE_DISABLE": "1"}
 
 
 class PrivateDirectory:
-    """A directory of mode 0700 under the child's TMPDIR, /tmp or /var/tmp. Raises OSError where none can be made."""
+    """A directory of mode 0700 under the child's TMPDIR, /tmp or /var/tmp.
+
+    Raises OSError where none can be made.
+    """
 
     def __init__(self, env: Mapping[str, str]) -> None:
-        problem: OSError | None = None
+        problem = OSError("no directory for temporary files")
         for parent in (env.get("TMPDIR"), "/tmp", "/var/tmp"):  # noqa: S108 - the name below it is random, and made by mkdir
             if not parent:
                 continue
@@ -33,10 +36,9 @@ class PrivateDirectory:
                 self.path = os.path.join(os.path.abspath(parent), f"envdoctor-{os.urandom(6).hex()}")
                 os.mkdir(self.path, 0o700)
             except OSError as error:
-                problem = problem or error
+                problem = error
             else:
                 return
-        assert problem is not None
         raise problem
 
     def environment(self) -> dict[str, str]:

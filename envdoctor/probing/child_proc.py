@@ -1,4 +1,4 @@
-"""What /proc tells of the processes that a child left behind. Where there is no /proc, nothing is known of them."""
+"""What /proc tells of the processes that a child left behind. Without /proc, nothing is known of them."""
 
 from __future__ import annotations
 
@@ -33,13 +33,14 @@ class Row(msgspec.Struct, frozen=True):
 
 
 def within(seconds: float, call: Callable[[], None]) -> bool:
-    """Whether `call`, which must not raise, returned in time. It runs on a daemon thread, left alone when it is late.
+    """Whether `call`, which must not raise, returned in time.
 
-    Raises RuntimeError where no thread can be started.
+    It runs on a daemon thread, which is left alone when it is late. Raises RuntimeError where no thread can
+    be started.
     """
     thread = threading.Thread(target=call, daemon=True)
     thread.start()
-    thread.join(max(seconds, 0))
+    thread.join(min(max(seconds, 0), threading.TIMEOUT_MAX))
     return not thread.is_alive()
 
 
@@ -52,9 +53,10 @@ def ticks_now() -> int:
 
 
 def descendants(pid: int, *, since: int, token: str) -> list[int]:
-    """Living processes started after `since` in the session of `pid`, with `token` in their environment, or below one.
+    """Living processes that `pid` started, directly or not.
 
-    Takes about 10 microseconds for each process of the machine, two seconds at most.
+    Those that started after `since` and are of its session, or carry `token` in their environment, or have
+    such a parent. Takes about 10 microseconds for each process of the machine, two seconds at most.
     """
     rows = {row.pid: row for row in _rows(since) if row.pid not in (pid, os.getpid())}
     family = {row.pid for row in rows.values() if pid in (row.session, row.group)}
@@ -66,7 +68,7 @@ def descendants(pid: int, *, since: int, token: str) -> list[int]:
 
 
 def describe_stuck(pids: list[int], *, stage: str | None, seconds: float) -> StuckChild:
-    """What holds processes that do not go. Of all their threads one in state D, else the first that is no zombie."""
+    """What holds processes that do not go: a thread of theirs in state D, else the first that is alive."""
     threads = [
         (pid, int(name), _state(f"/proc/{pid}/task/{name}/stat"))
         for pid in pids
@@ -141,7 +143,7 @@ def _state(path: str) -> str:
 
 
 def _stat(path: str) -> list[str]:
-    """The fields of proc_pid_stat(5) from the third (state) on: the second, in parentheses, may hold anything."""
+    """The fields of proc_pid_stat(5) from the third on: the second, in parentheses, may hold anything."""
     return _read(path, 4096).rpartition(b")")[2].decode("ascii", "replace").split()
 
 

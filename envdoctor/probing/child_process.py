@@ -1,4 +1,4 @@
-"""A child as a process: started without freezing us, watched without reaping it, signalled with all that it started."""
+"""A child as a process: started without freezing us, watched without reaping, signalled with its family."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # With vfork, Python holds its global lock until the exec returns: a program on a dead network file system
 # would freeze every thread of ours. subprocess documents this switch for those who cannot have that.
-subprocess._USE_VFORK = False  # type: ignore[misc]  # noqa: SLF001 - typeshed calls it Final, the documentation does not
+subprocess._USE_VFORK = False  # type: ignore[attr-defined]  # noqa: SLF001 - documented
 
 
 class Process:
@@ -39,11 +39,11 @@ class Process:
         env: Mapping[str, str],
         cwd: str | None,
         stdin: int | None,
-        stdout: int,
-        stderr: int,
+        stdout: int | None,
+        stderr: int | None,
         keep: Sequence[int],
     ) -> None:
-        """Fork and exec; returns when the exec has happened. Raises what subprocess raises, OSError and ValueError.
+        """Fork and exec; returns when the exec has happened. Raises OSError or ValueError like subprocess.
 
         May hang where a file system does: call it on a thread, and look at `pid`, which is known from the
         fork on.
@@ -126,7 +126,7 @@ class Process:
         return Exit(code=told.si_status) if told.si_code == os.CLD_EXITED else Exit(signal=told.si_status)
 
     def _keep_from_dumping_core(self) -> None:
-        """A crash must leave no file, and start no crash reporter: a limit of one byte is core(5)'s sign for both."""
+        """A crash must leave no file and start no crash reporter: for the kernel, one byte means neither."""
         import resource
 
         if not hasattr(resource, "prlimit"):

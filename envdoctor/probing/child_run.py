@@ -20,6 +20,7 @@ _PIPE_GRACE = 0.25  # after the exit: a descendant may hold the pipes for ever
 _TERM_GRACE = 0.5
 _KILL_WAIT = 2.0  # a killed process with tens of GB takes a while to give them back
 _TERMINATE_SECONDS = 1.0
+_LONG_NAME = 500
 
 
 class Run:
@@ -32,9 +33,7 @@ class Run:
         self._process = Process(self._token)
         self._pipes = Pipes(max_output=request.max_output, max_answer=request.max_answer)
         self._private: PrivateDirectory | None = None
-        self._start_lock = (
-            threading.Lock()
-        )  # guards the next two: a start that is late cleans up after itself
+        self._start_lock = threading.Lock()  # of the next two: a late start cleans up after itself
         self._starting = False
         self._given_up = False
         self._failure = ""
@@ -83,9 +82,7 @@ class Run:
         if not in_time and self._give_up_start():
             self._timed_out = True
             self._seconds = time.monotonic() - self._began
-            self._failure = (
-                "the start did not return: the program's or the directory's file system does not answer"
-            )
+            self._failure = "the start did not return: a file system does not answer"
             return False
         self._pipes.close_child_ends()
         return self._process.pid is not None
@@ -159,7 +156,7 @@ class Run:
 
     def _see_off(self) -> None:
         """End what still lives, take the last of what was said, give everything back."""
-        if not self._give_up_start():
+        if not (self._given_up or self._give_up_start()):
             self._pipes.close_child_ends()
         living = self._process.living()
         if living and not self.interrupted:
@@ -204,10 +201,6 @@ class Run:
         pipes = self._pipes
         exit_ = self._process.exit or Exit()
         seconds = time.monotonic() - self._began if self._seconds is None else self._seconds
-        if pipes is None:
-            return ChildResult(
-                end=self._verdict(exit_), argv=self._request.argv, error=self._failure, seconds=seconds
-            )
         return ChildResult(
             end=self._verdict(exit_),
             argv=self._request.argv,
@@ -286,11 +279,10 @@ def _why(error: BaseException) -> str:
     if not isinstance(error, OSError) or error.errno is None:
         return str(error)
     name = errno.errorcode.get(error.errno, str(error.errno))
-    where = f": {error.filename}" if error.filename else ""
+    where = f": {str(error.filename)[:_LONG_NAME]}" if error.filename else ""
     return f"{name}: {error.strerror}{where}"
 
 
 registry = Registry()
-atexit.register(
-    registry.terminate
-)  # a daemon thread that is late leaves its child behind; waits for nothing unbounded
+# A daemon thread that is late at the exit would leave its child behind. This waits for nothing unbounded.
+atexit.register(registry.terminate)

@@ -30,6 +30,9 @@ DT_GNU_HASH, DT_FLAGS_1, DT_VERSYM = 0x6FFFFEF5, 0x6FFFFFFB, 0x6FFFFFF0
 DT_VERDEF, DT_VERDEFNUM, DT_VERNEED, DT_VERNEEDNUM = 0x6FFFFFFC, 0x6FFFFFFD, 0x6FFFFFFE, 0x6FFFFFFF
 
 
+_TOO_MUCH = "its tables are larger than any real file's"
+
+
 class BadElfError(Exception):
     """The file cannot be read; ``reason`` is for programs, ``detail`` for people."""
 
@@ -88,7 +91,9 @@ class Source:
         end = offset + length
         if end > self.size:
             raise BadElfError("truncated", f"bytes {offset} to {end} are wanted, the file has {self.size}")
-        self.charge(length + _READ_COST)
+        self._left -= length + _READ_COST
+        if self._left < 0:
+            raise BadElfError("malformed", _TOO_MUCH)
         if end <= len(self._head):
             return self._head[offset:end]
         data = self._read_at(offset, length)
@@ -100,7 +105,7 @@ class Source:
         """Count work against the limit, so that overlapping tables cannot cost more than their bytes."""
         self._left -= cost
         if self._left < 0:
-            raise BadElfError("malformed", "its tables are larger than any real file's")
+            raise BadElfError("malformed", _TOO_MUCH)
 
 
 class Image:
@@ -113,8 +118,6 @@ class Image:
         self.spans: dict[int, tuple[int, int]] = {}
         self.notes: list[tuple[int, int]] = []
         self._read_segments()
-        self.needed: list[int] = []
-        self.tags: dict[int, int] = {}
         self._read_dynamic()
 
     def _read_segments(self) -> None:
@@ -138,6 +141,8 @@ class Image:
         if length == 0:
             kind = TYPES.get(self.type, f"et-{self.type}")
             raise BadElfError("no-dynamic-section", f"{kind} file without a dynamic section")
+        self.needed: list[int] = []
+        self.tags: dict[int, int] = {}
         needed, tags, entry = self.needed, self.tags, self.layout.dynamic
         for tag, value in entry.iter_unpack(self.source.take(offset, length - length % entry.size)):
             if tag == DT_NEEDED:
@@ -145,7 +150,7 @@ class Image:
             elif tag == DT_NULL:
                 break
             else:
-                tags[tag] = value
+                tags[tag] = value  # of a repeated tag the last counts, as it does for the loader
         end = max((offset + length for _, offset, length in self._loads), default=0)
         if end > self.source.size:
             raise BadElfError("truncated", f"its segments end at byte {end}, the file has {self.source.size}")
@@ -176,16 +181,19 @@ class Image:
         wanted = sorted(set(offsets))
         if wanted[-1] >= room:
             raise BadElfError("malformed", f"string {wanted[-1]} lies outside a table of {room} bytes")
-        source, chunk, first, reach = self.source, b"", 0, -1
-        for position, offset in enumerate(wanted):
-            if offset >= reach:
-                reach = _group_end(wanted, position)
-                first, chunk = offset, source.take(start + offset, min(reach, room) - offset)
-            end = chunk.find(b"\0", offset - first)
-            known = chunk[offset - first : end] if end >= 0 else None
-            raw = self._long_string(start + offset, room - offset) if known is None else known
-            source.charge(len(raw))
-            texts[offset] = raw.decode("utf-8", "backslashreplace")
+        source, position = self.source, 0
+        while position < len(wanted):
+            first, end = wanted[position], position + 1
+            while end < len(wanted) and wanted[end] - wanted[end - 1] <= _GAP:
+                end += 1
+            chunk = source.take(start + first, min(wanted[end - 1] + _TAIL, room) - first)
+            for offset in wanted[position:end]:
+                stop = chunk.find(b"\0", offset - first)
+                known = chunk[offset - first : stop] if stop >= 0 else None
+                raw = self._long_string(start + offset, room - offset) if known is None else known
+                source.charge(len(raw))
+                texts[offset] = raw.decode("utf-8", "backslashreplace")
+            position = end
         return texts
 
     def _long_string(self, at: int, room: int) -> bytes:
@@ -204,8 +212,10 @@ class Image:
     def wanted_versions(self) -> list[tuple[int, int, int]]:
         """(file, version index, version) of every version wanted; file and version are string offsets."""
         found: list[tuple[int, int, int]] = []
-        at = self.table(DT_VERNEED) if DT_VERNEED in self.tags else 0
-        for _ in range(self.tags.get(DT_VERNEEDNUM, 0) if at else 0):
+        if DT_VERNEED not in self.tags:
+            return found
+        at = self.table(DT_VERNEED)
+        for _ in range(self.tags.get(DT_VERNEEDNUM, 0)):
             count, file, aux, following = self.layout.verneed.unpack(self.source.take(at, 16))
             aux_at = at + aux
             for _ in range(count):
@@ -222,8 +232,10 @@ class Image:
     def defined_versions(self) -> list[tuple[int, int, str]]:
         """(flags, version index, name) of every version that the file defines."""
         found: list[tuple[int, int, int]] = []
-        at = self.table(DT_VERDEF) if DT_VERDEF in self.tags else 0
-        for _ in range(self.tags.get(DT_VERDEFNUM, 0) if at else 0):
+        if DT_VERDEF not in self.tags:
+            return []
+        at = self.table(DT_VERDEF)
+        for _ in range(self.tags.get(DT_VERDEFNUM, 0)):
             flags, index, aux, following = self.layout.verdef.unpack(self.source.take(at, 20))
             found.append((flags, index, self.word(at + aux)))
             at += following
@@ -247,10 +259,3 @@ def _layout(source: Source) -> Layout:
     if head[4] == 2 and source.size < 64:
         raise BadElfError("too-short", f"{source.size} bytes, less than a 64-bit ELF header")
     return _LAYOUTS[head[4], head[5]]
-
-
-def _group_end(wanted: list[int], position: int) -> int:
-    """Where to stop a read that begins at ``wanted[position]``: a little after the last near neighbour."""
-    while position + 1 < len(wanted) and wanted[position + 1] - wanted[position] <= _GAP:
-        position += 1
-    return wanted[position] + _TAIL

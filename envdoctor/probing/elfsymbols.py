@@ -70,8 +70,8 @@ class _Symbols(Image):
             candidates = iter(range(1, self._symbol_count()))
         return [
             index
-            for index in candidates
-            for at, info, section in self._symbols(index, index + 1)
+            for candidate in candidates
+            for index, at, info, section in self._symbols(candidate, candidate + 1)
             if section and info >> 4 != _STB_LOCAL and self._is_named(at, name)
         ]
 
@@ -96,20 +96,26 @@ class _Symbols(Image):
             entries = self.wanted_versions()
             text = self.strings([at for _, _, at in entries])
             wanted = {index & 0x7FFF for _, index, at in entries if text[at] == version}
-        for number, (at, info, section) in enumerate(self._symbols(1, self._undefined_end()), 1):
+        for index, at, info, section in self._undefined_candidates(name):
             if section or info >> 4 != _STB_GLOBAL or not self._is_named(at, name):
                 continue
-            if version is None or (DT_VERSYM in self.tags and self._version_index(number) & 0x7FFF in wanted):
+            if version is None or (DT_VERSYM in self.tags and self._version_index(index) & 0x7FFF in wanted):
                 return True
         return False
 
-    def _undefined_end(self) -> int:
-        """A symbol index past every undefined symbol: the GNU hash leaves them out and before all others."""
-        if DT_GNU_HASH in self.tags:
-            first = self.word(self.table(DT_GNU_HASH) + 4)
-            if first > 1:  # GNU ld writes 1 into the hash of a file that defines nothing
-                return first
-        return self._symbol_count()
+    def _undefined_candidates(self, name: bytes) -> Iterator[tuple[int, int, int, int]]:
+        """(index, name offset, info, section) of every symbol that may be an undefined ``name``.
+
+        Undefined symbols come before the first one in the GNU hash, except that GNU ld hashes those whose
+        address an executable takes.
+        """
+        first = self.word(self.table(DT_GNU_HASH) + 4) if DT_GNU_HASH in self.tags else 0
+        if first > 1:
+            yield from self._symbols(1, first)
+            for index in self._gnu_chain(name):
+                yield from self._symbols(index, index + 1)
+        else:  # no such hash, or the 1 that GNU ld writes into the hash of a file that defines nothing
+            yield from self._symbols(1, self._symbol_count())
 
     def _symbol_count(self) -> int:
         if DT_HASH in self.tags:
@@ -122,12 +128,15 @@ class _Symbols(Image):
                     return int(size // self.layout.symbol.size)
         raise BadElfError("malformed", "nothing states the number of its dynamic symbols")
 
-    def _symbols(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+    def _symbols(self, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+        """(index, name offset, info, section) of these symbols."""
         entry = self.layout.symbol
         table = self.table(DT_SYMTAB) if DT_SYMTAB in self.tags else 0
         while table and start < end:
             count = min(end - start, 1024)
-            yield from entry.iter_unpack(self.source.take(table + start * entry.size, count * entry.size))
+            block = self.source.take(table + start * entry.size, count * entry.size)
+            for index, (name, info, section) in enumerate(entry.iter_unpack(block), start):
+                yield index, name, info, section
             start += count
 
     def _is_named(self, at: int, name: bytes) -> bool:
@@ -162,6 +171,8 @@ class _Symbols(Image):
             hashed = (hashed << 4) + byte
             hashed = (hashed ^ (hashed & 0xF0000000) >> 24) & 0x0FFFFFFF
         index = self.word(table + 8 + 4 * (hashed % buckets))
-        while index:
+        for _ in range(self.word(table + 4)):  # as many links as there are symbols: a loop ends as well
+            if not index:
+                return
             yield index
             index = self.word(table + 8 + 4 * (buckets + index))

@@ -19,13 +19,14 @@ What these lines do not say, and the reader of these facts must know:
   rule and owner may be another object's, whose RPATH, RUNPATH or LD_LIBRARY_PATH has the same directory.
 - Directories that are known not to exist are left out, glibc-hwcaps subdirectories are listed in full.
 
-Established on glibc 2.36 and in the sources of 2.2 to 2.41 (``elf/dl-load.c``, ``dl-object.c``, ``dl-open.c``,
-``dl-cache.c``, ``dl-exception``): the wording has not changed; ``(--library-path)`` instead of
-``(LD_LIBRARY_PATH)`` appears from 2.33 on, legacy hardware subdirectories end with 2.36. musl prints nothing.
+Established on glibc 2.36, and by its sources (``elf/dl-load.c``, ``dl-object.c``, ``dl-open.c`` and
+``dl-cache.c``) from 2.23 on, which use the same words; ``(--library-path)`` came with 2.33 and the legacy
+hardware directories went with 2.37. musl prints nothing of the kind.
 """
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import islice
 from typing import Literal
 
@@ -44,7 +45,7 @@ _RULES: dict[str, Rule] = {
     "RUNPATH": "runpath",
     "system search path": "default",
 }
-_TAG = re.compile(r" {0,10}\b(\d{1,10}):\t")
+_TAG = re.compile(r"(?:^ *| {3,})(\d{1,10}):\t")  # ten wide, so inside a line blanks come before it
 _REQUEST = re.compile(r"file=(.*) \[(\d+)\]; +(needed|dynamically loaded) by (.*) \[\d+\]$")
 _FIND = re.compile(r"find library=(.*) \[(\d+)\]; searching$")
 _SEARCH = re.compile(r" search path=(.*)\t\t\((.*?)(?: from file (.*))?\)$")
@@ -62,7 +63,7 @@ class SearchStep(msgspec.Struct, frozen=True):
     owner: str | None
     """The object whose tag it is (see the module's warning), or the cache file; ``None`` for the others."""
     directories: tuple[str, ...]
-    """As printed, in order; an empty name is the current directory. Always empty for the cache."""
+    """As printed, in order; an empty name is the current directory. None for the cache."""
 
 
 class Lookup(msgspec.Struct, frozen=True):
@@ -80,7 +81,7 @@ class Lookup(msgspec.Struct, frozen=True):
     tried: tuple[str, ...]
     outcome: Outcome
     found: str | None
-    """The file of "mapped" and "already-mapped"."""
+    """The file of "mapped" and "already-mapped"; ``None`` too where the searches were not traced."""
     error: str | None
     """The loader's closing words, where they were printed among these lines."""
 
@@ -123,28 +124,139 @@ def parse(lines: Iterable[str], max_lines: int = MAX_LINES) -> LoaderTrace:
     return LoaderTrace(lookups, tuple(reader.errors), count, truncated)
 
 
+class _Step(msgspec.Struct):
+    step: SearchStep
+    tries_before: int
+
+
 class _Open:
     """A lookup under way."""
-
-    __slots__ = ("dlopened", "error", "found", "name", "namespace", "outcome", "pid", "steps", "tried", "wanted_by")
 
     def __init__(self, pid: int, name: str, namespace: str, wanted_by: str | None, dlopened: bool) -> None:
         self.pid, self.name, self.namespace = pid, name, int(namespace)
         self.wanted_by, self.dlopened = wanted_by, dlopened
-        self.steps: list[tuple[Rule, str | None, tuple[str, ...]]] = []
+        self.steps: list[_Step] = []
         self.tried: list[str] = []
         self.outcome: Outcome | None = None
         self.found: str | None = None
         self.error: str | None = None
 
-    def settle(self, outcome: Outcome, found: str) -> None:
+    def settle(self, outcome: Outcome, found: str | None) -> None:
         self.outcome, self.found = outcome, found
 
-    def exhausted(self) -> bool:
-        """Whether the search went through every directory: its last try was in the last one."""
+    def in_vain(self) -> bool:
+        """Whether the search went through everything: a cache without the name, or the last directory."""
         if not self.steps:
             return "/" not in self.name
-        rule, _, directories = self.steps[-1]
-        if rule == "cache" or not directories or not self.tried:
-            return rule != "cache" or self.tried_in_step == 0
-        return self.tried[-1] == (f"{directories[-1]}/{self.name}" if directories[-1] else self.name)
+        step, tries = self.steps[-1].step, self.tried[self.steps[-1].tries_before :]
+        if step.rule == "cache" or not tries:
+            return step.rule in ("cache", "default") and not tries
+        last = step.directories[-1] if step.directories else ""
+        return step.rule == "default" and tries[-1] == (f"{last}/{self.name}" if last else self.name)
+
+    def closed(self) -> Lookup:
+        outcome = self.outcome or ("not-found" if self.in_vain() else "unclear")
+        steps = tuple([entry.step for entry in self.steps])
+        return Lookup(
+            *(self.pid, self.name, self.namespace, self.wanted_by, self.dlopened),
+            *(steps, tuple(self.tried), outcome, self.found, self.error),
+        )
+
+
+class _Reader:
+    """Follows the lookups of every process; per process the lines of one lookup are together."""
+
+    def __init__(self) -> None:
+        self.lookups: list[_Open] = []
+        self.errors: list[LoaderError] = []
+        self._current: dict[int, _Open] = {}
+        self._waiting: dict[int, list[_Open]] = {}
+        """Needs of the load under way, by process: its success settles those that were not mapped anew."""
+
+    def read(self, line: str) -> None:
+        tags = list(_TAG.finditer(line))
+        if not tags and (fatal := _FATAL.search(line)):
+            self._note_fatal(fatal[3], fatal[2])
+        for tag, following in zip(
+            tags, [*tags[1:], None], strict=True
+        ):  # two lines in one: interleaved writes
+            end = following.start() if following else len(line)
+            self._read_event(int(tag[1]), line[tag.end() : end])
+
+    def _read_event(self, pid: int, text: str) -> None:
+        current = self._current.get(pid)
+        if text.startswith("  trying file="):
+            if current:
+                current.tried.append(text[14:])
+        elif text.startswith(" search "):
+            step = _step(text)
+            if current and step:
+                current.steps.append(_Step(step, len(current.tried)))
+        elif text.startswith("find library="):
+            self._begin_search(pid, text, current)
+        elif text.startswith("file="):
+            self._read_file(pid, text, current)
+        elif text.startswith("opening file="):
+            self._read_opening(pid, text, current)
+        elif text.startswith(_SETTLED):
+            self._settle(pid)
+        elif error := _ERROR.match(text):
+            self.errors.append(LoaderError(pid, error[1], error[2], error[3]))
+
+    def _begin(self, lookup: _Open) -> None:
+        self.lookups.append(lookup)
+        self._current[lookup.pid] = lookup
+        if lookup.dlopened:
+            self._waiting[lookup.pid] = []
+        else:
+            self._waiting.setdefault(lookup.pid, []).append(lookup)
+
+    def _begin_search(self, pid: int, text: str, current: _Open | None) -> None:
+        match = _FIND.match(text)
+        if match and not (current and current.name == match[1] and not current.steps and not current.outcome):
+            self._begin(_Open(pid, match[1], match[2], None, dlopened=False))
+
+    def _read_file(self, pid: int, text: str, current: _Open | None) -> None:
+        if request := _REQUEST.match(text):
+            self._begin(_Open(pid, request[1], request[2], request[4], request[3] != "needed"))
+        elif mapping := _MAPPING.match(text):
+            if current and current.name == mapping[1]:
+                path = current.name if "/" in current.name else None
+                current.settle("mapped", current.tried[-1] if current.tried else path)
+        elif text.endswith(";  destroying link map"):
+            self._waiting.pop(pid, None)  # that load has failed, so nothing will tell more about its needs
+            self._current.pop(pid, None)
+
+    def _read_opening(self, pid: int, text: str, current: _Open | None) -> None:
+        """A dlopen has succeeded; perhaps the one whose search ended at a file that was mapped before."""
+        match = _OPENING.match(text)
+        ended_early = current and current.dlopened and not current.outcome and not current.in_vain()
+        if match and current and ended_early and _stem(match[1]) == _stem(current.name):
+            current.settle("already-mapped", match[1])
+        self._settle(pid)
+
+    def _settle(self, pid: int) -> None:
+        for lookup in self._waiting.pop(pid, ()):
+            if not lookup.outcome and lookup.tried and not lookup.in_vain():
+                lookup.settle("already-mapped", lookup.tried[-1])
+
+    def _note_fatal(self, name: str, message: str) -> None:
+        for lookup in reversed(self.lookups):
+            if lookup.name == name:
+                lookup.error = message
+                return
+
+
+@lru_cache(maxsize=1024)
+def _step(text: str) -> SearchStep | None:
+    """The step that a line announces. The same few lines come again for every library."""
+    if text.startswith(" search cache="):
+        return SearchStep("cache", text[14:], ())
+    match = _SEARCH.match(text)
+    if not match:
+        return None
+    return SearchStep(_RULES.get(match[2], "other"), match[3], tuple(match[1].split(":")))
+
+
+def _stem(path: str) -> str:
+    return path.rpartition("/")[2].partition(".so")[0]

@@ -1,4 +1,4 @@
-"""From bytes to text: byte order marks, UTF-16 of redirected PowerShell output, UTF-8, and the 8-bit fallbacks."""
+"""From bytes to text: byte order marks, UTF-16 of redirected PowerShell output, UTF-8, 8-bit fallbacks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TextTooLargeError(ValueError):
 
 
 class Decoded(msgspec.Struct, frozen=True):
-    """A text and how it was read: `replaced` counts the sequences that stood for no character (now U+FFFD)."""
+    """A text and how it was read; `replaced` counts what stood for no character and is U+FFFD now."""
 
     text: str
     encoding: str

@@ -36,7 +36,7 @@ class Line(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def stream(self) -> tuple[int | None, str | None, str | None, int | None]:
-        """Whose output this is: lines of several processes interleave, and only those of one belong together."""
+        """Whose output this is: lines of several processes interleave, those of one belong together."""
         return (self.rank, self.host, self.service, self.pid)
 
 
@@ -156,11 +156,14 @@ _ESCAPE = re.compile(
 )
 # Escapes that a program or a logger has spelled out: ^[[31m, #033[31m, \x1b[31m, \u001b[31m
 _SPELLED = re.compile(r"(?:\^\[|#033|\u241b|\\(?:x1[bB]|u001[bB]|033|e))\[[0-9;?]{0,20}[A-Za-z]")
-_BARE = re.compile(r"\[(?:\d{1,3}(?:;\d{1,3}){0,5})?m")  # copied from a page that swallowed the escape character
-_SPACES = "\x0b\x0c\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\n"
-_INVISIBLE = "\u00ad\u061c\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+# Colours copied from a page that swallowed the escape character
+_BARE = re.compile(r"\[(?:\d{1,3}(?:;\d{1,3}){0,5})?m")
+_SPACES = "\n\x0b\x0c\x85\xa0\u1680\u2028\u2029\u202f\u205f" + "".join(map(chr, range(0x2000, 0x200B)))
+_INVISIBLE = "\xad\u061c\u200b\u200c\u200d\u200e\u200f\u2060\ufeff" + "".join(
+    map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A)))  # what turns the direction of a line
+)
 _CHARACTERS: dict[int, str | None] = {
-    **{code: None for code in (*range(0x00, 0x20), *range(0x7F, 0xA0)) if code != 0x09},
+    **{code: None for code in (*range(0x20), *range(0x7F, 0xA0)) if code != 0x09},
     **{ord(character): None for character in _INVISIBLE},
     **{ord(character): " " for character in _SPACES},
 }

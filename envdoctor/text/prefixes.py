@@ -20,7 +20,7 @@ _ZONE = r"(?:Z|[+-]\d\d:?\d\d)?"
 _MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 _DAY = r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _LEVEL = r"(?:TRACE|DEBUG|INFO|SUCCESS|WARNING|WARN|ERROR|CRITICAL|FATAL)"
-# A syslog tag. The one of systemd stays in the text: its messages are about units and only make sense with it.
+# A syslog tag. The one of systemd stays in the text: its messages are about units and need it.
 _TAG = r"(?:(?=(?P<unit>systemd[\w-]*)(?:\[\d+\])?: )|(?P<service>[\w./@-]+)(?:\[(?P<pid>\d+)\])?: ?)"
 
 
@@ -75,7 +75,11 @@ _EVIDENT = _table(
     ("MTWFS", rf"{_DAY} {_STAMP} [A-Z]{{3,5}} (?P<host>[\w.-]+) {_TAG}", True),
     ("MTWFS", rf"{_DAY} {_MONTH} [ \d]\d {_CLOCK} \d{{4}}(?=\[(?:\d+,)?\d+\]<std)", True),
     ("<", r"<\d{1,2}>(?=\[ *\d)", True),
-    ("kduls", r"(?:kern|user|daemon|syslog|auth|local\d) *:(?:emerg|alert|crit|err|warn|notice|info|debug) *: ", True),
+    (
+        "kduls",
+        r"(?:kern|user|daemon|syslog|auth|local\d) *:(?:emerg|alert|crit|err|warn|notice|info|debug) *: ",
+        True,
+    ),
     # vLLM and glog: level, time and place in the source
     ("DIWEC", rf"{_LEVEL} \d\d-\d\d {_CLOCK} \[?[\w./-]+\.py:\d+\] ?", True),
     ("IWEF", rf"[IWEF]\d{{4}} {_CLOCK}\s+\d+ [\w./-]+:\d+\] ?", True),
@@ -146,15 +150,15 @@ def _stern(texts: Sequence[str]) -> dict[int, Peeled]:
     """stern: pod and container before every line."""
     rows = [(i, m) for i, text in enumerate(texts) if (m := _STERN.match(text))]
     count = Counter(m[0] for _, m in rows)
-    return {
-        i: Peeled(m.end(), {"host": m[1], "service": m[2]}, False) for i, m in rows if count[m[0]] >= 3
-    }
+    return {i: Peeled(m.end(), {"host": m[1], "service": m[2]}, False) for i, m in rows if count[m[0]] >= 3}
 
 
 _TASK = re.compile(r" {0,4}(\d{1,5}):(?: |$)")
 _NODE = re.compile(r"([A-Za-z][\w.-]*\d[\w.-]*):(?: |$)")
 _SLURM = re.compile(r"(?:srun|slurmstepd|salloc): ")
-_FILE_NAME = re.compile(r"\.(?:so|py|cu|cuh|cpp|cc|c|h|o|json|safetensors|bin|whl|pt|pth|ya?ml|log|txt|conf)\b")
+_FILE_NAME = re.compile(
+    r"\.(?:so|py|cu|cuh|cpp|cc|c|h|o|json|safetensors|bin|whl|pt|pth|ya?ml|log|txt|conf)\b"
+)
 
 
 def _tasks(texts: Sequence[str]) -> dict[int, Peeled]:

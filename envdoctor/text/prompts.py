@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
     from .lines import Line
 
-PromptKind = Literal["shell", "powershell", "cmd", "python", "ipython", "notebook", "trace", "actions", "build"]
+PromptKind = Literal[
+    "shell", "powershell", "cmd", "python", "ipython", "notebook", "trace", "actions", "build"
+]
 
 
 class Prompt(msgspec.Struct, frozen=True):
@@ -41,29 +43,31 @@ class Typed(msgspec.Struct, frozen=True):
     weak: bool = False
 
 
-_ENVIRONMENT = r"(?:\((?P<environment>[\w.+/@:~ -]{1,80})\) *)?(?:\([\w.+/@:~-]{1,80}\) *)*"
+_NAME = r"[\w.+/@:~ -]{1,80}"
+_ENVIRONMENT = rf"(?:\((?P<environment>{_NAME})\) *)?(?:\({_NAME}\) *)*"
 _USER = r"(?P<user>I have no name!|[A-Za-z_][\w.\\-]*)"
 _HOST = r"(?P<host>[\w.-]+)"
+_NAMED = r"(?P<host>[A-Za-z][\w.-]*)"
 _COMMAND = r"(?: +(?P<command>.*))?$"
 _BRANCH = r"(?: ?[(\[][\w/.*+ =|~<>%↑↓✔-]{1,60}[)\]])?"
 _STRONG = tuple(
-    re.compile(regex)
+    re.compile(_ENVIRONMENT + regex + _COMMAND)
     for regex in (
         # user@host:~/dir$    user@host:/dir (main) $    user@host:~>
-        rf"{_ENVIRONMENT}{_USER}@{_HOST}: ?(?P<directory>[~/][^$#%>]{{0,160}}?|\w:[^$#%>]{{0,160}}?)"
-        rf"{_BRANCH} ?(?P<mark>[$#%>]){_COMMAND}",
+        rf"{_USER}@{_HOST}: ?(?P<directory>(?:[~/]|\w:)[^$#%>]{{0,160}}?){_BRANCH} ?(?P<mark>[$#%>])",
         # [user@host dir]$    [user@host:~]#
-        rf"{_ENVIRONMENT}\[{_ENVIRONMENT.replace('?P<environment>', '?:')}{_USER}@{_HOST}(?:[ :](?P<directory>[^\]]{{0,160}}))?\]"
-        rf"{_BRANCH} ?(?P<mark>[$#%>]){_COMMAND}",
-        # user@host dir %    user@host ~/dir>    user@host MINGW64 ~/dir (main)
-        rf"{_ENVIRONMENT}{_USER}@{_HOST} (?P<directory>[~/]\S*|[\w.-]+){_BRANCH} ?(?P<mark>[%>❯$#]){_COMMAND}",
+        rf"\[(?:\({_NAME}\) *)?{_USER}@{_HOST}(?:[ :](?P<directory>[^\]]{{0,160}}))?\]"
+        rf"{_BRANCH} ?(?P<mark>[$#%>])",
+        # user@host dir %    user@host ~/dir>
+        rf"{_USER}@{_HOST} (?P<directory>[\w.-]+) (?P<mark>%)",
+        rf"{_USER}@{_HOST} (?P<directory>[~/]\S*?){_BRANCH} ?(?P<mark>[%>\u276f$#])",
         # host:~/dir #    host:dir user$
-        rf"{_ENVIRONMENT}(?P<host>[A-Za-z][\w.-]*):(?P<directory>[~/][^\s$#%>:]*) ?(?P<mark>[$#>]){_COMMAND}",
-        rf"{_ENVIRONMENT}(?P<host>[A-Za-z][\w.-]*):(?P<directory>[^\s$#%>:]+) (?P<user>[a-z_][\w.-]*)(?P<mark>[$#]){_COMMAND}",
-        rf"{_ENVIRONMENT}(?:ba)?sh-\d\.\d+(?P<mark>[$#]){_COMMAND}",
+        rf"{_NAMED}:(?P<directory>[~/](?!/)[^\s$#%>:]*) ?(?P<mark>[$#])",
+        rf"{_NAMED}:(?P<directory>[^\s$#%>:]+) (?P<user>[a-z_][\w.-]*)(?P<mark>[$#])",
+        r"(?:ba)?sh-\d\.\d+(?P<mark>[$#])",
         # the second line of prompts that take two
-        rf"[└╰]─+ ?(?P<mark>[$#❯➤>λ]){_COMMAND}",
-        rf"(?P<container>Apptainer|Singularity)(?: [\w.+-]+:\S*)?>{_COMMAND}",
+        r"[└╰]─+ ?(?P<mark>[$#\u276f➤>λ])",
+        r"(?P<container>Apptainer|Singularity)(?: [\w.+-]+:\S*)?>",
     )
 )
 _WINDOWS = re.compile(
@@ -71,44 +75,52 @@ _WINDOWS = re.compile(
     r" ?(?P<command>.*)$"
 )
 _HEADS = (
-    re.compile(rf"[┌╭]─+ ?{_ENVIRONMENT}[(\[]?{_USER}(?:@|㉿|💀){_HOST}[)\]]?(?:[-─ ]*\[?(?P<directory>[~/][^\]\s]*))?"),
+    re.compile(
+        rf"[┌╭]─+ ?{_ENVIRONMENT}[(\[]?{_USER}[@㉿💀]{_HOST}[)\]]?"
+        r"(?:[-─ ]*\[?(?P<directory>[~/][^\]\s]*))?"
+    ),
     re.compile(rf"{_USER}@{_HOST} MINGW(?:32|64) (?P<directory>\S+){_BRANCH}$"),
 )
-_PYTHON = re.compile(r"(?:>>>|\.\.\.)(?: (?P<command>.*))?$")
+_PYTHON = re.compile(r">>>(?: (?P<command>.*))?$")
 _IPYTHON = re.compile(r"In ?\[(?:\d+| )\]: ?(?P<command>.*)$")
 _NOTEBOOK = re.compile(r"[!%](?P<command>[a-z].*)$")
 _DOLLAR = re.compile(rf"{_ENVIRONMENT}\$ +(?P<command>(?![\d ])[\w./~_\"'(\[{{!$@-].*)$")
 _HASH = re.compile(rf"{_ENVIRONMENT}(?:(?P<directory>/|~|/[\w./-]+) )?# +(?P<command>\S.*)$")
 _PERCENT = re.compile(r"(?:(?P<host>[A-Za-z][\w.-]*)?%) +(?P<command>[a-z./~].*)$")
 _ARROW = re.compile(
-    rf"{_ENVIRONMENT}(?:➜ +(?P<directory>[^\s:]+)(?: git:\([^)]*\))?(?: ✗)?|(?:\S.{{0,100}} )?[❯➤λ]) +"
+    rf"{_ENVIRONMENT}(?:➜ +(?P<directory>[^\s:]+)(?: git:\([^)]*\))?(?: ✗)?|(?:\S.{{0,100}} )?[\u276f➤λ]) +"
     r"(?P<command>[A-Za-z./~].*)$"
 )
 _TRACE = re.compile(r"\++ (?P<command>\S.*)$")
 _ACTIONS = re.compile(r"(?:##\[group\]Run |\[command\])(?P<command>\S.*)$")
 _ACTIONS_RUN = re.compile(r"Run (?P<command>[a-z./]\S* ?.*)$")
+_STEP = r"\[[^\]]*\d+/\d+\]"
 _BUILD = re.compile(
-    r"(?:#\d+ (?:ERROR )?\[[^\]]*\d+/\d+\]|Step \d+/\d+ :| ?=> (?:ERROR |CACHED )?\[[^\]]*\d+/\d+\]| ?> \[[^\]]*\d+/\d+\])"
+    rf"(?:#\d+ (?:ERROR )?{_STEP}|Step \d+/\d+ :| ?=> (?:ERROR |CACHED )?{_STEP}| ?> {_STEP})"
     r" RUN (?P<command>.*?):?(?: +\d+\.\d+s)?$"
 )
 # What stands first on lines that were typed; weak prompts need one of these, or a path, or an assignment.
-_PROGRAMS = frozenset(
-    "accelerate alias apptainer apt apt-cache apt-get awk bash blkid cat cd cc chmod chown chroot cl cmake command "
-    "conda cp cuda-gdb curl cut date dcgmi deepspeed df dig dkms dmesg dmidecode dnf docker docker-compose dpkg "
-    "dpkg-query du echo egrep enroot env ethtool exit export fgrep file find findmnt fio free g++ gcc gdb getconf "
-    "getent getfacl git grep grub-mkconfig hash head helm hostname hostnamectl ibstat ibv_devinfo ibv_devices id "
-    "ifconfig insmod ip iperf3 ipcs journalctl jupyter kill kubectl ldconfig ldd less ln locale ls lsb_release "
-    "lsblk lscpu lshw lsmod lsof lspci make mamba md5sum micromamba mkdir mokutil module modinfo modprobe mount "
-    "mpirun mv nc nerdctl netstat ninja nm nohup nslookup numactl nvcc nvidia-bug-report.sh nvidia-container-cli "
-    "nvidia-ctk nvidia-debugdump nvidia-modprobe nvidia-persistenced nvidia-settings nvidia-smi objdump openssl "
-    "pacman patchelf perl pgrep ping pip pip3 pipenv pipx pixi pkg-config podman poetry printenv printf ps pwd "
-    "pytest python python3 ray readelf readlink rm rmmod rpm rsync salloc sbatch scontrol sed seq service "
-    "sestatus sh sha256sum sinfo singularity source squeue srun ss ssh stat strace strings su sudo sysctl "
-    "systemctl systemd-detect-virt tail tar tee test time timedatectl timeout top torchrun touch tr tree type "
-    "ubuntu-drivers ulimit umount uname uniq unset update-initramfs uptime uv uvx vi vim virsh vllm watch wc wget "
-    "where which whereis which.exe whoami wsl xargs yum zcat zgrep zypper".split()
+_PROGRAM_NAMES = """
+accelerate alias apptainer apt apt-cache apt-get awk bash blkid cat cc cd chmod chown chroot cl cmake
+command conda cp cuda-gdb curl cut date dcgmi deepspeed df dig dkms dmesg dmidecode dnf docker
+docker-compose dpkg dpkg-query du echo egrep enroot env ethtool exit export fgrep file find findmnt fio
+free g++ gcc gdb getconf getent getfacl git grep grub-mkconfig hash head helm hostname hostnamectl ibstat
+ibv_devices ibv_devinfo id ifconfig insmod ip ipcs iperf3 journalctl jupyter kill kubectl ldconfig ldd
+less ln locale ls lsb_release lsblk lscpu lshw lsmod lsof lspci make mamba md5sum micromamba mkdir modinfo
+modprobe module mokutil mount mpirun mv nc nerdctl netstat ninja nm nohup nslookup numactl nvcc
+nvidia-bug-report.sh nvidia-container-cli nvidia-ctk nvidia-debugdump nvidia-modprobe nvidia-persistenced
+nvidia-settings nvidia-smi objdump openssl pacman patchelf perl pgrep ping pip pip3 pipenv pipx pixi
+pkg-config podman poetry printenv printf ps pwd pytest python python3 ray readelf readlink rm rmmod rpm
+rsync salloc sbatch scontrol sed seq service sestatus sh sha256sum sinfo singularity source squeue srun ss
+ssh stat strace strings su sudo sysctl systemctl systemd-detect-virt tail tar tee test time timedatectl
+timeout top torchrun touch tr tree type ubuntu-drivers ulimit umount uname uniq unset update-initramfs
+uptime uv uvx vi vim virsh vllm watch wc wget where whereis which which.exe whoami wsl xargs yum zcat
+zgrep zypper
+"""
+_PROGRAMS = frozenset(_PROGRAM_NAMES.split())
+_PROGRAM_LIKE = re.compile(
+    r"(?:[A-Z_][A-Z0-9_]*=\S* |(?:\.{1,2}|~)?/[\w.-]+/?\S*(?: |$)|(?:python|pip)3?\.\d+ )"
 )
-_PROGRAM_LIKE = re.compile(r"(?:[A-Z_][A-Z0-9_]*=\S* |(?:\.{1,2}|~)?/[\w.-]+/?\S*(?: |$)|(?:python|pip)3?\.\d+ )")
 
 
 def looks_typed(text: str) -> bool:
@@ -123,7 +135,7 @@ def looks_typed(text: str) -> bool:
 def read_prompt(line: Line) -> Typed | None:
     """Recognise a prompt at the start of a line, strong ones first."""
     text = line.text
-    if not text or text[0] in " \t" and text[1:2] not in "=>":
+    if not text or (text[0] in " \t" and text[1:2] not in "=>"):
         return None
     if "@" in text or ":" in text or text[0] in "bs([└╰ASP":
         strong = _strong(text)
@@ -151,7 +163,13 @@ def _typed(found: re.Match[str]) -> Typed:
     mark, user = said.get("mark"), said.get("user")
     root = user == "root" if user else {"#": True, "$": False, "%": False}.get(mark or "")
     prompt = Prompt(
-        "shell", user, said.get("host"), said.get("directory"), said.get("environment"), root, said.get("container")
+        "shell",
+        user,
+        said.get("host"),
+        said.get("directory"),
+        said.get("environment"),
+        root,
+        said.get("container"),
     )
     return Typed(prompt, (said.get("command") or "").strip())
 
@@ -164,15 +182,20 @@ def _by_mark(line: Line) -> Typed | None:
             continue
         found = regex.match(text)
         if found:
-            return Typed(Prompt(kind), (found["command"] or "").strip(), weak)
-    found = _ACTIONS_RUN.match(text) if text.startswith("Run ") and line.prefix.rstrip().endswith("Z") else None
+            command = (found["command"] or "").strip()
+            if kind == "ipython" and _NOTEBOOK.match(command):
+                return Typed(Prompt("notebook"), command[1:].strip())
+            return Typed(Prompt(kind), command, weak)
+    found = (
+        _ACTIONS_RUN.match(text) if text.startswith("Run ") and line.prefix.rstrip().endswith("Z") else None
+    )
     if found and looks_typed(found["command"]):
         return Typed(Prompt("actions"), found["command"])
     return _plain_shell(text)
 
 
 _MARKS: tuple[tuple[str, re.Pattern[str], PromptKind, bool], ...] = (
-    (">.", _PYTHON, "python", False),
+    (">", _PYTHON, "python", False),
     ("I", _IPYTHON, "ipython", False),
     ("!%", _NOTEBOOK, "notebook", True),
     ("+", _TRACE, "trace", True),
@@ -182,24 +205,26 @@ _MARKS: tuple[tuple[str, re.Pattern[str], PromptKind, bool], ...] = (
 
 
 def _plain_shell(text: str) -> Typed | None:
-    for mark, regex, root, weak in (
-        ("$", _DOLLAR, False, False),
-        ("#", _HASH, True, True),
-        ("%", _PERCENT, False, True),
-        ("❯➜➤λ", _ARROW, None, True),
-    ):
-        found = regex.match(text) if any(character in text[:120] for character in mark) else None
+    for regex, root, weak in _candidates(text):
+        found = regex.match(text)
         if found:
             said = found.groupdict()
-            prompt = Prompt(
-                "shell",
-                host=said.get("host"),
-                directory=said.get("directory"),
-                environment=said.get("environment"),
-                root=root,
-            )
-            return Typed(prompt, found["command"].strip(), weak)
+            place = said.get("host"), said.get("directory"), said.get("environment")
+            return Typed(Prompt("shell", None, *place, root), found["command"].strip(), weak)
     return None
+
+
+def _candidates(text: str) -> Iterator[tuple[re.Pattern[str], bool | None, bool]]:
+    """Choose by cheap signs which expressions are worth trying: whose shell, and whether it is weak."""
+    first = text[0]
+    if first in "($" and "$ " in text:
+        yield _DOLLAR, False, False
+    if first in "(#/~" and "# " in text:
+        yield _HASH, True, True
+    if "% " in text:
+        yield _PERCENT, False, True
+    if "\u276f" in text or "➜" in text or "➤" in text or "λ" in text:
+        yield _ARROW, None, True
 
 
 def prompt_head(text: str) -> Prompt | None:
@@ -209,20 +234,3 @@ def prompt_head(text: str) -> Prompt | None:
         if found:
             return _typed(found).prompt
     return None
-
-
-def hash_is_prompt(lines: Sequence[Line]) -> bool:
-    """Say whether every `# ...` line of a text was typed: then `#` is the prompt of root, not a comment.
-
-    One that is not a command makes all of them comments, and so does a text whose commands stand after other
-    prompts (there a root prompt shows in the user's command, which the splitter follows).
-    """
-    typed = 0
-    for line in lines:
-        if line.text[:2] == "# ":
-            if not looks_typed(line.text[2:].strip()):
-                return False
-            typed += 1
-        elif typed == 0 and line.text and line.text[0] not in "#" and _DOLLAR.match(line.text):
-            return False
-    return typed > 0

@@ -1,4 +1,4 @@
-"""What a check declares about texts: patterns of messages and shapes of blocks. Cheap to import, compiles nothing."""
+"""What a check declares about texts: patterns of messages, shapes of blocks. Compiles nothing at import."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ class Pattern(msgspec.Struct, frozen=True):
             raise ValueError(f"pattern {self.name!r} needs at least one needle, and none may be empty")
         for needle in self.needles:
             if needle != needle.lower() or "\n" in needle:
-                raise ValueError(f"needle {needle!r} of pattern {self.name!r} must be lower-case and on one line")
+                raise ValueError(
+                    f"needle {needle!r} of pattern {self.name!r} must be lower-case and on one line"
+                )
         if not 1 <= self.span <= MAX_SPAN:
             raise ValueError(f"span of pattern {self.name!r} must be between 1 and {MAX_SPAN}")
 

@@ -9,20 +9,21 @@ stat and close each file, so the ratio is what the parsing costs on top of the s
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from envdoctor.probing.elf import Elf, read_elf, read_elf_file
 
-ROUNDS = 15
+ROUNDS = 25
 Reads = list[tuple[int, int]]
 
 
 def main(directory: str) -> None:
     reads = {path: reads_of(path) for path in elf_files(directory)}
+    paths = [(path,) for path in reads]
     if not reads:
         sys.exit(f"no dynamic ELF file below {directory}")
-    reading = best(lambda: [merely_read(path, wanted) for path, wanted in reads.items()])
-    parsing = best(lambda: [read_elf_file(path) for path in reads])
+    rounds = [(seconds(merely_read, reads.items()), seconds(read_elf_file, paths)) for _ in range(ROUNDS)]
+    reading, parsing = (min(times) for times in zip(*rounds, strict=True))
     calls = sum(map(len, reads.values()))
     size = sum(length for wanted in reads.values() for _, length in wanted)
     print(f"files {len(reads)}, reads {calls}, bytes {size}")
@@ -62,14 +63,11 @@ def merely_read(path: str, wanted: Reads) -> None:
         os.close(fd)
 
 
-def best(work: Callable[[], object]) -> float:
-    """Seconds of the fastest round."""
-    times = []
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
+def seconds(work: Callable[..., object], arguments: Iterable[tuple[object, ...]]) -> float:
+    start = time.perf_counter()
+    for given in arguments:
+        work(*given)
+    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 import msgspec
 
-from envdoctor.api import Fact
+from envdoctor.api import Fact, Symptom
 
 
 class KernelModule(Fact, frozen=True):
@@ -81,3 +81,145 @@ class CudaInit(Fact, frozen=True):
     load_error: str | None = None
     """The loader's message when libcuda.so.1 could not be loaded."""
     devices: int | None = None
+
+
+class UserLibrary(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One file that could serve as a driver library in user space."""
+
+    soname: str
+    """``libcuda.so.1`` or ``libnvidia-ml.so.1``, or the unversioned ``libcuda.so``."""
+    path: str
+    """Where it was found, links not resolved."""
+    file: str | None
+    """The file behind the links; None when the link dangles."""
+    release: str | None
+    """From the versioned file name, ``580.65.06``; None where the name tells none (WSL, stubs)."""
+    kind: Literal["driver", "stub", "compat", "wsl", "toolkit"]
+    found_via: Literal["cache", "directory", "ld-library-path"]
+    """``cache`` and ``ld-library-path``: the loader looks there; ``directory``: we know the place, the loader may not."""
+
+
+class UserLibraries(Fact, frozen=True):
+    """Every libcuda and libnvidia-ml in the places where drivers, toolkits and containers put them."""
+
+    fact_name: ClassVar[str] = "driver.user-libraries"
+    libraries: tuple[UserLibrary, ...]
+
+    def of(self, soname: str) -> tuple[UserLibrary, ...]:
+        """Those of one SONAME, in the order they were found."""
+        return tuple(each for each in self.libraries if each.soname == soname)
+
+
+class DeviceNode(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One device file under ``/dev``, and whether this user may open it for reading and writing."""
+
+    path: str
+    mode: str
+    """``0666``."""
+    uid: int
+    gid: int
+    openable: bool
+    device: tuple[int, int] | None = None
+    """Major and minor number."""
+
+
+class DeviceNodes(Fact, frozen=True):
+    """The device files of the driver, read before any vendor library ran: those may create missing ones."""
+
+    fact_name: ClassVar[str] = "driver.device-nodes"
+    nodes: tuple[DeviceNode, ...]
+    """``/dev/nvidia*``, ``/dev/nvidia-caps/*``, ``/dev/nvidia-caps-imex-channels/*`` and ``/dev/dxg``."""
+    uid: int
+    """Who asked."""
+
+    def node(self, path: str) -> DeviceNode | None:
+        """One of them, or None when it is not there."""
+        return next((each for each in self.nodes if each.path == path), None)
+
+    @property
+    def gpus(self) -> tuple[DeviceNode, ...]:
+        """``/dev/nvidia0``, ``/dev/nvidia1`` ..."""
+        return tuple(each for each in self.nodes if each.path.removeprefix("/dev/nvidia").isdigit())
+
+
+class ModuleFiles(Fact, frozen=True):
+    """Which installed kernels have an nvidia module on disk."""
+
+    fact_name: ClassVar[str] = "driver.module-files"
+    running_kernel: str
+    kernels_with_module: tuple[str, ...]
+    """Kernel releases under ``/lib/modules`` with an ``nvidia.ko`` (or compressed)."""
+    modules_directory: bool
+    """Whether ``/lib/modules/<running kernel>`` exists at all: in a container it mostly does not."""
+
+
+class DkmsBuild(msgspec.Struct, frozen=True):
+    """One line of ``dkms status``."""
+
+    module: str
+    release: str
+    kernel: str | None
+    state: str
+    """``added``, ``built``, ``installed``, ``broken``."""
+
+
+class Dkms(Fact, frozen=True):
+    """The nvidia entries of DKMS, from ``/var/lib/dkms`` or ``dkms status``."""
+
+    fact_name: ClassVar[str] = "driver.dkms"
+    builds: tuple[DkmsBuild, ...]
+
+
+class SecureBoot(Fact, frozen=True):
+    """Whether UEFI Secure Boot is on. From the EFI variable, or ``mokutil --sb-state``."""
+
+    fact_name: ClassVar[str] = "driver.secure-boot"
+    enabled: bool | None
+    """None on a machine that was not started by UEFI."""
+
+
+class Package(msgspec.Struct, frozen=True):
+    """One operating-system package of the driver."""
+
+    name: str
+    version: str
+    state: str
+    """dpkg's two or three letters (``ii``, ``iU``, ``rc``, ``hi``); ``installed`` for rpm."""
+
+
+class DriverPackages(Fact, frozen=True):
+    """The installed driver packages, from dpkg's status file or a pasted package list."""
+
+    fact_name: ClassVar[str] = "driver.packages"
+    packages: tuple[Package, ...]
+
+
+class FabricManager(Fact, frozen=True):
+    """nvidia-fabricmanager: installed, running, and of which release."""
+
+    fact_name: ClassVar[str] = "driver.fabric-manager"
+    release: str | None
+    """None when it is not installed (or does not tell)."""
+    running: bool | None
+    """None where the process table does not show the host's processes (a container)."""
+
+
+class CallHung(Symptom, frozen=True):
+    """A call into a driver library did not return in its time."""
+
+    symptom_name: ClassVar[str] = "driver.call-hung"
+    call: str
+    """``nvmlInit_v2``, ``cuInit``."""
+    seconds: int
+    state: str | None = None
+    """The kernel's state of the process after SIGKILL: ``D``; None when it could be killed."""
+    wchan: str | None = None
+    """The kernel function it waits in."""
+
+
+class CallCrashed(Symptom, frozen=True):
+    """A call into a driver library killed its process."""
+
+    symptom_name: ClassVar[str] = "driver.call-crashed"
+    call: str
+    signal: str

@@ -1,0 +1,1 @@
+"""The container's runtime, cgroups, namespaces and UID mapping."""

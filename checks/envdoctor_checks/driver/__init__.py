@@ -1,0 +1,1 @@
+"""The NVIDIA driver: kernel module, user-space libraries, device nodes, fabric manager."""

@@ -1,0 +1,1 @@
+"""What it takes to compile a kernel, and what the compiled smoke-test kernel did."""

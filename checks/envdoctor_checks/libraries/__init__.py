@@ -1,0 +1,1 @@
+"""Which CUDA libraries this Python would load, and why."""

@@ -1,0 +1,1 @@
+"""NCCL, Gloo and the rendezvous."""

@@ -1,0 +1,1 @@
+"""The PyTorch build, against the machine and against its sister packages."""

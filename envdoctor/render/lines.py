@@ -1,0 +1,74 @@
+"""A page under construction: every text that enters is made safe, laid out by its cells, and only then coloured."""
+
+from __future__ import annotations
+
+from envdoctor.render.style import WIDEST_PROSE, Style, paint, symbol
+from envdoctor.render.words import cells, fitted, padded, wrapped
+
+
+class Page:
+    """Lines of text for one style."""
+
+    def __init__(self, style: Style) -> None:
+        self.style = style
+        self.prose = min(style.width, WIDEST_PROSE)
+        self._lines: list[str] = []
+
+    def text(self) -> str:
+        """The finished page, with a final newline unless it is empty."""
+        return "".join(f"{line}\n" for line in self._lines)
+
+    def gap(self) -> None:
+        """One empty line, however often it is asked for."""
+        if self._lines and self._lines[-1]:
+            self._lines.append("")
+
+    def heading(self, text: str) -> None:
+        """A line in bold."""
+        self.paragraph(text, role="strong")
+
+    def paragraph(self, text: str, indent: int = 0, *, first: str = "", role: str = "") -> None:
+        """Wrapped prose. `first` (a number, a symbol) stands before the first line, and the others hang under it."""
+        hang = " " * (indent + cells(first))
+        lines = list(wrapped(fitted(text, self.style), max(self.prose - len(hang), 20))) or [""]
+        for number, line in enumerate(lines):
+            start = " " * indent + first if number == 0 else hang
+            self._lines.append((start + self._painted(line, role)).rstrip())
+
+    def marked(self, role: str, text: str, indent: int = 0, *, word: str = "", strong: str = "") -> None:
+        """Wrapped prose after a coloured symbol and word: ``✗ ERROR  the title``."""
+        mark = " ".join(filter(None, (symbol(self.style, role), word)))
+        hang = cells(mark) + (2 if word else 1)
+        lines = list(wrapped(fitted(text, self.style), max(self.prose - indent - hang, 20))) or [""]
+        for number, line in enumerate(lines):
+            start = paint(self.style, role, mark) + " " * (hang - cells(mark)) if number == 0 else " " * hang
+            self._lines.append(" " * indent + start + self._painted(line, strong))
+
+    def row(self, label: str, value: str, width: int, indent: int, *, aside: str = "") -> None:
+        """A label, its value beside it, and dim after the value where that comes from."""
+        left = indent + width + 2
+        value_lines = list(wrapped(fitted(value, self.style), max(self.prose - left, 20))) or [""]
+        name = fitted(label, self.style)
+        if cells(name) > width:
+            self._lines.append(" " * indent + name)
+            name = ""
+        for number, line in enumerate(value_lines):
+            start = padded(name, width) if number == 0 else " " * width
+            self._lines.append(f"{' ' * indent}{start}  {line}")
+        if aside:
+            self._aside(fitted(aside, self.style), left, cells(value_lines[-1]))
+
+    def _aside(self, aside: str, left: int, used: int) -> None:
+        shown = paint(self.style, "dim", aside)
+        if left + used + 2 + cells(aside) <= self.prose:
+            self._lines[-1] += f"  {shown}"
+        else:
+            self._lines.append(" " * left + shown)
+
+    def command(self, command: str, indent: int) -> None:
+        """A line to copy: never wrapped, nothing added; each of its own lines on its own."""
+        for line in command.split("\n"):
+            self._lines.append(" " * indent + paint(self.style, "command", fitted(line, self.style)))
+
+    def _painted(self, text: str, role: str) -> str:
+        return paint(self.style, role, text) if role else text
