@@ -1,7 +1,7 @@
 """`Check`: what a plugin registers, and how its functions say by their annotations what they need and give.
 
-A check collects probes, readers, messages, rules (with their signs), tables, headlines and views. Annotations are
-read when they are first needed, so that loading a plugin stays cheap.
+A check collects probes, readers, messages, rules (with their signs), tables, headlines and views. Annotations
+are read when they are first needed, so that loading a plugin stays cheap.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ import msgspec
 
 from envdoctor.errors import PluginError
 from envdoctor.facts import Fact, Printed, Symptom, Unavailable
-from envdoctor.findings import Findings
 from envdoctor.host import Host
+
+if typing.TYPE_CHECKING:
+    from envdoctor.findings import Findings
 
 P = ParamSpec("P")
 Base = TypeVar("Base")
@@ -26,7 +28,10 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Tier(enum.IntEnum):
-    """How much a run may cost. QUICK: files, environment, ELF headers. DEFAULT: a second or two. DEEP: everything."""
+    """How much a run may cost.
+
+    QUICK: files, environment, ELF headers. DEFAULT: a second or two. DEEP: everything.
+    """
 
     QUICK = 0
     DEFAULT = 1
@@ -34,7 +39,7 @@ class Tier(enum.IntEnum):
 
 
 class Need(msgspec.Struct, frozen=True):
-    """One parameter of an injected function: a fact type, a symptom kind, or something the engine itself hands in."""
+    """One parameter of an injected function: a fact type, a symptom kind, or the `Host`."""
 
     parameter: str
     kind: type
@@ -48,7 +53,7 @@ class Need(msgspec.Struct, frozen=True):
 
 @cache
 def needs_of(function: Callable[..., Any]) -> tuple[Need, ...]:
-    """What a function asks for, by its annotations. Raises `PluginError` for a parameter without a usable one."""
+    """What a function asks for, by its annotations. Raises `PluginError` where they are of no use."""
     code = getattr(function, "__code__", None)
     if code is None or code.co_kwonlyargcount:
         raise PluginError(f"{_where(function)} must be a plain function without keyword-only parameters")
@@ -123,8 +128,8 @@ class Probe(msgspec.Struct, frozen=True):
 class Reader(msgspec.Struct, frozen=True):
     """Reads facts out of a block of pasted text.
 
-    A block is found by the command that was typed for it (`command`, matched against the command line) or by its own
-    shape (`starts`, a regular expression for its first line; `ends`, for its last one).
+    A block is found by the command that was typed for it (`command`, matched against the command line) or by
+    its own shape (`starts`, a regular expression for its first line; `ends`, for its last one).
     """
 
     name: str
@@ -172,6 +177,7 @@ class Rule(Generic[P]):
         return function
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Findings:
+        """Run the rule itself, as a test would."""
         return self.function(*args, **kwargs)
 
 
@@ -179,7 +185,7 @@ class Check:
     """A plugin: everything it registers, in the order of registration. Export one by the entry-point group
     ``envdoctor.checks``.
 
-    `name` is the area of its rule ids; `title` one line for listings; `package` where its ``docs/`` folder lives.
+    `name` is the area of its rule ids; `title` one line for listings; `package` where its ``docs/`` lives.
     """
 
     def __init__(self, name: str, title: str, *, package: str) -> None:
@@ -221,7 +227,7 @@ class Check:
     def message(
         self, regex: str, *, needles: Iterable[str] | str, sample: str, span: int = 1
     ) -> Callable[[Function], Function]:
-        """Register a pattern; the decorated ``(match: re.Match[str]) -> Symptom | None`` makes the symptom."""
+        """Register a pattern; the decorated ``(re.Match[str]) -> Symptom | None`` makes the symptom."""
         small = tuple(each.lower() for each in ((needles,) if isinstance(needles, str) else needles))
 
         def register(function: Function) -> Function:
@@ -238,22 +244,22 @@ class Check:
         return rule
 
     def table(self, function: Function) -> Function:
-        """Register ``() -> Fact``: knowledge that a rule asks for by type, loaded when the first such rule runs."""
+        """Register ``() -> Fact``: knowledge that rules ask for by type, loaded when the first one runs."""
         self.tables.append(function)
         return function
 
     def headline(self, function: Function) -> Function:
-        """Register ``(facts by type) -> Iterable[Headline]``: rows of the one-screen summary of the machine."""
+        """Register ``(facts by type) -> Iterable[Headline]``: rows of the machine's one-screen summary."""
         self.headlines.append(function)
         return function
 
     def view(self, function: Function) -> Function:
-        """Register ``(facts by type) -> View``: a table, tree or gauges that text, the TUI and JSON show as data."""
+        """Register ``(facts by type) -> View``: a table that text, JSON and the TUI show."""
         self.views.append(function)
         return function
 
     def applicable(self, function: Function) -> Function:
-        """Register ``(facts by type) -> str | None``: why this check has nothing to say here, or None if it has."""
+        """Register ``(facts by type) -> str | None``: why this check has nothing to say here, if so."""
         self.applies = function
         return function
 
@@ -270,7 +276,7 @@ class Check:
 
 
 class Headline(msgspec.Struct, frozen=True):
-    """One row of the machine's summary: ``driver``, ``580.65.06 (CUDA 13.0)``. Rows with lower `order` come first."""
+    """A row of the machine's summary: ``driver``, ``580.65.06 (CUDA 13.0)``. Lower `order` comes first."""
 
     label: str
     value: str

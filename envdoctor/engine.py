@@ -1,25 +1,37 @@
-"""`look` at a machine with every probe, and `judge` the facts with every rule.
+"""`Look` at a machine with every probe, concurrently and bounded.
 
-Looking is concurrent and bounded: each probe runs on a daemon thread that nobody joins, so that one stuck in a dead
-mount costs its deadline and no more. Judging is pure: it opens, lists, runs and connects to nothing.
+Each probe runs on a daemon thread that nobody joins: one that is stuck in a dead mount costs its deadline, no more.
+A probe starts when the facts that it names are in, or will not come any more.
 """
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from envdoctor.check import Check, Need, Probe, Tier
-from envdoctor.facts import CouldNotLook, Fact, Facts, Printed, Source, Symptom, Unavailable
-from envdoctor.host import Host
+from envdoctor.facts import CouldNotLook, Fact, Facts, Printed, Symptom, Unavailable
+from envdoctor.host import could_not_look
+from envdoctor.injecting import Missing, arguments_for
 
-Stranger = Callable[[Check, Probe, Host, Facts], list[Any]]
-"""Runs a stranger's probe in a child and brings back what it gave."""
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from envdoctor.host import Host
+
+    Stranger = Callable[[Check, Probe, Host, Facts], list[Any]]
+    """Runs a stranger's probe in a child and brings back what it gave."""
+    Match = Callable[[Printed], tuple[Symptom, ...]]
+    """Reads the symptoms out of what a program printed."""
+
+Named = TypeVar("Named", Fact, Symptom)
+STRANGER_MARGIN = 4.0
+"""Seconds that a stranger's child may take beyond its probe's deadline, to start and to be seen to its end."""
 
 
 class ProbeEvent(msgspec.Struct, frozen=True):
@@ -31,34 +43,53 @@ class ProbeEvent(msgspec.Struct, frozen=True):
 
 
 class NotTried(msgspec.Struct, frozen=True):
-    """A probe that this run did not ask for, and the flag that would."""
+    """A probe that this run did not start, and why: the flag that would."""
 
     probe: str
     reason: str
 
 
 class Looked(msgspec.Struct, frozen=True):
-    """The end of `look`: the facts, what went wrong in the probes themselves, and what was not tried."""
+    """The end of a look: the facts, what went wrong in the probes themselves, and what was not tried."""
 
     facts: Facts
     crashed: dict[str, str]
     """Probe -> the exception, for probes that broke rather than being kept from looking."""
     late: dict[str, float]
-    """Probe -> its deadline in seconds."""
+    """Probe -> the seconds it had."""
     not_tried: tuple[NotTried, ...]
     seconds: dict[str, float]
 
 
-class _Job(msgspec.Struct):
+class ProbeBroke(Exception):  # noqa: N818 - the message alone is shown
+    """A stranger's probe that did not come to its end; the message says how."""
+
+
+class _Late(Exception):  # noqa: N818 - never raised beyond this module
+    """Time is up. Not TimeoutError, which a probe may raise itself."""
+
+
+class _Job(msgspec.Struct, eq=False):
     check: Check
     probe: Probe
     needs: tuple[Need, ...]
     gives: tuple[type[Fact], ...]
-    started: float | None = None
+    deadline: float
+    """Seconds until nobody waits for it any more."""
+    started: float = 0.0
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    facts: Facts
+    crash: str = ""
+    """What broke beside the facts: reading the messages in what a program printed."""
 
 
 class Look:
-    """One look at a machine. Iterate for `ProbeEvent`s; `result` stands when the iteration has ended."""
+    """One look at a machine. Iterate for `ProbeEvent`s; `result` stands when the iteration has ended.
+
+    After `budget` seconds nothing more is started and nothing more is waited for.
+    """
 
     def __init__(
         self,
@@ -67,138 +98,160 @@ class Look:
         *,
         tier: Tier,
         seed: Facts | None = None,
-        run_stranger: dict[str, Stranger] | None = None,
-        match: Callable[[Printed], tuple[Symptom, ...]] | None = None,
+        run_stranger: Mapping[str, Stranger] | None = None,
+        match: Match | None = None,
+        budget: float = math.inf,
     ) -> None:
         self._host = host
-        self._tier = tier
         self._strangers = run_stranger or {}
         self._match = match
-        self._waiting = [
-            _Job(check, probe, probe.needs(), probe.gives())
-            for check in checks
-            for probe in check.probes
-            if probe.tier <= tier
-        ]
+        self._budget = budget
+        self._end = math.inf
+        probes = [(check, probe) for check in checks for probe in check.probes]
+        self._waiting = [self._job(check, probe) for check, probe in probes if probe.tier <= tier]
         self._running: list[_Job] = []
-        self._answers: queue.SimpleQueue[tuple[_Job, list[Any] | BaseException]] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[tuple[_Job, _Answer | BaseException]] = queue.SimpleQueue()
         self._facts = seed or Facts()
         self._crashed: dict[str, str] = {}
         self._late: dict[str, float] = {}
         self._seconds: dict[str, float] = {}
-        self._not_tried = tuple(
-            NotTried(probe.name, f"not tried; --{'deep' if probe.tier is Tier.DEEP else 'quick left it out'}")
-            for check in checks
-            for probe in check.probes
-            if probe.tier > tier
-        )
+        self._not_tried = [_left_out(probe) for _, probe in probes if probe.tier > tier]
 
     @property
     def result(self) -> Looked:
         """What was seen."""
-        return Looked(self._facts, self._crashed, self._late, self._not_tried, self._seconds)
+        return Looked(self._facts, self._crashed, self._late, tuple(self._not_tried), self._seconds)
 
     def __iter__(self) -> Iterator[ProbeEvent]:
+        self._end = time.monotonic() + self._budget
         while self._waiting or self._running:
             yield from self._start_ready()
-            if not self._running:
-                self._give_up_waiting()
-                continue
-            yield from self._next_answer()
+            if self._running:
+                yield from self._next_answer()
+
+    def _job(self, check: Check, probe: Probe) -> _Job:
+        margin = STRANGER_MARGIN if check.name in self._strangers else 0.0
+        return _Job(check, probe, probe.needs(), probe.gives(), probe.deadline + margin)
 
     def _start_ready(self) -> Iterator[ProbeEvent]:
         """Start every probe whose facts are in, or will not come any more."""
-        owed = {kind for job in (*self._waiting, *self._running) for kind in job.gives}
-        for job in list(self._waiting):
-            if any(need.kind in owed and need.kind not in job.gives for need in job.needs if need.kind is not Host):
-                continue
-            self._waiting.remove(job)
-            blocked = self._blocked_by(job)
-            if blocked is not None:
-                self._note_unavailable(job, blocked.reason, blocked.would_allow)
-                continue
-            if self._arguments(job) is None:
-                continue  # a fact that this run does not record: what would come of it is not recorded either
+        while time.monotonic() < self._end:
+            ready = [job for job in self._waiting if not self._must_wait(job)]
+            if not ready:
+                break
+            self._waiting = [job for job in self._waiting if job not in ready]
+            for job in ready:
+                if self._start(job):
+                    yield ProbeEvent(job.check.name, job.probe.name)
+        if not self._running:
+            self._give_up_waiting()
+
+    def _must_wait(self, job: _Job) -> bool:
+        others = (other for other in (*self._waiting, *self._running) if other is not job)
+        owed = {kind for other in others for kind in other.gives}
+        return any(need.kind in owed for need in job.needs)
+
+    def _start(self, job: _Job) -> bool:
+        """Whether it was started. What needs something unavailable is so itself; not recorded, likewise."""
+        try:
+            arguments = arguments_for(job.needs, self._facts, self._host)
             job.started = time.monotonic()
-            self._running.append(job)
-            yield ProbeEvent(job.check.name, job.probe.name)
-            threading.Thread(target=self._run, args=(job,), daemon=True, name=job.probe.name).start()
+            run = threading.Thread(target=self._run, args=(job, arguments, self._facts), daemon=True)
+            run.start()
+        except Missing as missing:
+            if missing.why is not None:
+                self._note_unavailable(job, missing.why.reason, missing.why.would_allow)
+            return False
+        except RuntimeError as error:  # the limit of threads is reached
+            self._note_unavailable(job, str(error))
+            return False
+        self._running.append(job)
+        return True
 
     def _give_up_waiting(self) -> None:
-        """Probes that wait for one another in a circle will never start: say so rather than hang."""
+        """Nothing runs that the rest could wait for: the budget is spent, or they wait for one another."""
+        spent = time.monotonic() >= self._end
         for job in self._waiting:
-            self._crashed[job.probe.name] = "it waits for facts that wait for its own"
+            if spent:
+                reason = f"the budget of {self._budget:g} s was spent; --budget gives more"
+                self._not_tried.append(NotTried(job.probe.name, reason))
+            else:
+                self._crashed[job.probe.name] = "it waits for facts that wait for its own"
+                self._note_unavailable(job, "the probes wait for one another's facts")
         self._waiting.clear()
 
-    def _blocked_by(self, job: _Job) -> Unavailable | None:
-        for need in job.needs:
-            if need.kind is Host or need.optional or need.accepts_unavailable or not issubclass(need.kind, Fact):
-                continue
-            found = self._facts.get(need.kind)
-            if isinstance(found, Unavailable):
-                return found
-        return None
-
-    def _arguments(self, job: _Job) -> list[Any] | None:
-        values: list[Any] = []
-        for need in job.needs:
-            if need.kind is Host:
-                values.append(self._host)
-                continue
-            found = self._facts.get(need.kind)
-            if isinstance(found, Unavailable) and not need.accepts_unavailable:
-                found = None
-            if found is None and not need.optional:
-                return None
-            values.append(found)
-        return values
-
-    def _run(self, job: _Job) -> None:
+    def _run(self, job: _Job, arguments: Sequence[Any], facts: Facts) -> None:
         """On the probe's own thread: whatever comes of it goes into the queue."""
+        answer: _Answer | BaseException
         try:
             stranger = self._strangers.get(job.check.name)
             if stranger is not None:
-                self._answers.put((job, stranger(job.check, job.probe, self._host, self._facts)))
+                given = flatten(stranger(job.check, job.probe, self._host, facts))
             else:
-                self._answers.put((job, flatten(job.probe.function(*(self._arguments(job) or ())))))
-        except BaseException as error:  # noqa: BLE001 # even SystemExit from a plugin must not vanish with the thread
-            self._answers.put((job, error))
+                given = flatten(job.probe.function(*arguments))
+            answer = self._sorted(given)
+        except BaseException as error:  # noqa: BLE001 - even SystemExit must not vanish with the thread
+            answer = error
+        self._answers.put((job, answer))
+
+    def _sorted(self, given: Sequence[Any]) -> _Answer:
+        """Facts and symptoms; a message that cannot be read costs neither the facts nor the other messages."""
+        facts = gathered(each for each in given if not isinstance(each, Printed))
+        crash = ""
+        for printed in given:
+            if isinstance(printed, Printed) and self._match is not None:
+                try:
+                    facts = facts.merged(Facts(symptoms=self._match(printed)))
+                except Exception as error:  # a plugin's pattern or message function
+                    crash = _what(error)
+        return _Answer(facts, crash)
 
     def _next_answer(self) -> Iterator[ProbeEvent]:
         """Wait for one answer, at most until the nearest deadline."""
-        now = time.monotonic()
-        nearest = min(self._running, key=lambda job: (job.started or now) + job.probe.deadline)
-        patience = (nearest.started or now) + nearest.probe.deadline - now
+        nearest = min(self._running, key=self._ends_at)
+        patience = self._ends_at(nearest) - time.monotonic()
         try:
             job, answer = self._answers.get(timeout=max(patience, 0.001))
         except queue.Empty:
-            if patience > 0:
-                return
-            job, answer = nearest, TimeoutError()
+            job, answer = nearest, _Late()
         if job not in self._running:
-            return  # it was late, and its facts have been reported as such
+            return  # it was late, and has been reported so
         self._running.remove(job)
-        self._seconds[job.probe.name] = time.monotonic() - (job.started or now)
+        self._seconds[job.probe.name] = time.monotonic() - job.started
         self._accept(job, answer)
         yield ProbeEvent(job.check.name, job.probe.name, self._seconds[job.probe.name])
 
-    def _accept(self, job: _Job, answer: list[Any] | BaseException) -> None:
-        if isinstance(answer, CouldNotLook):
-            self._note_unavailable(job, answer.reason, answer.would_allow)
-        elif isinstance(answer, TimeoutError):
-            self._late[job.probe.name] = job.probe.deadline
-            self._note_unavailable(job, f"no answer within {job.probe.deadline:g} s")
-        elif isinstance(answer, BaseException):
-            if isinstance(answer, KeyboardInterrupt):
-                raise answer
-            self._crashed[job.probe.name] = f"{type(answer).__name__}: {answer}"
-            self._note_unavailable(job, f"the probe failed: {type(answer).__name__}: {answer}")
+    def _ends_at(self, job: _Job) -> float:
+        return min(job.started + job.deadline, self._end)
+
+    def _accept(self, job: _Job, answer: _Answer | BaseException) -> None:
+        if isinstance(answer, _Answer):
+            self._facts = self._facts.merged(answer.facts)
+            if answer.crash:
+                self._crashed[job.probe.name] = answer.crash
+            return
+        kept = could_not_look(answer)
+        if kept is not None:
+            self._note_unavailable(job, kept.reason, kept.would_allow)
+        elif isinstance(answer, _Late):
+            had = round(self._ends_at(job) - job.started, 3)
+            self._late[job.probe.name] = had
+            self._note_unavailable(job, f"no answer within {had:g} s")
         else:
-            self._facts = self._facts.merged(gathered(answer, self._match))
+            self._crashed[job.probe.name] = _what(answer)
+            self._note_unavailable(job, f"the probe failed: {_what(answer)}")
 
     def _note_unavailable(self, job: _Job, reason: str, would_allow: str = "") -> None:
         hidden = {kind: Unavailable(kind.fact_name, reason, would_allow) for kind in job.gives}
         self._facts = Facts(unavailable=hidden).merged(self._facts)
+
+
+def _left_out(probe: Probe) -> NotTried:
+    return NotTried(probe.name, "--deep tries it" if probe.tier is Tier.DEEP else "--quick leaves it out")
+
+
+def _what(error: BaseException) -> str:
+    return str(error) if isinstance(error, ProbeBroke) else f"{type(error).__name__}: {error}"
 
 
 def flatten(given: Any) -> list[Any]:
@@ -207,15 +260,16 @@ def flatten(given: Any) -> list[Any]:
         return []
     if isinstance(given, (Fact, Symptom, Unavailable, Printed)):
         return [given]
+    if isinstance(given, (str, bytes)):
+        raise TypeError(f"a probe gave {type(given).__name__}, which is no fact")
     return [each for part in given for each in flatten(part)]
 
 
-def gathered(
-    things: Iterable[Any],
-    match: Callable[[Printed], tuple[Symptom, ...]] | None = None,
-    types: dict[str, type[Fact]] | None = None,
-) -> Facts:
-    """Facts from what probes and readers gave. `Unavailable`s are sorted to their type by name (`types`, or any known)."""
+def gathered(things: Iterable[Any]) -> Facts:
+    """Facts from what probes and readers gave, but for `Printed`.
+
+    Raises TypeError for what is no fact, and for an `Unavailable` of a fact that no loaded type has.
+    """
     known: dict[type[Fact], Fact] = {}
     hidden: dict[type[Fact], Unavailable] = {}
     symptoms: list[Symptom] = []
@@ -224,26 +278,22 @@ def gathered(
             known[type(thing)] = thing
         elif isinstance(thing, Symptom):
             symptoms.append(thing)
-        elif isinstance(thing, Printed):
-            symptoms.extend(match(thing) if match else ())
         elif isinstance(thing, Unavailable):
-            kind = (types or {}).get(thing.fact) or _type_named(thing.fact)
-            if kind is not None:
-                hidden[kind] = thing
+            hidden[type_named(Fact, thing.fact)] = thing
         else:
             raise TypeError(f"a probe gave {type(thing).__name__}, which is no fact")
     return Facts(known, hidden, tuple(symptoms))
 
 
-def _type_named(name: str) -> type[Fact] | None:
-    """The loaded fact type of that name."""
-    todo: list[type[Fact]] = list(Fact.__subclasses__())
+def type_named(base: type[Named], name: str) -> type[Named]:
+    """The loaded fact or symptom type of that name, the one defined last. Raises TypeError where there is none."""
+    todo = list(base.__subclasses__())
     while todo:
         kind = todo.pop()
-        if kind.fact_name == name:
+        if name == (kind.fact_name if issubclass(kind, Fact) else kind.symptom_name):
             return kind
         todo.extend(kind.__subclasses__())
-    return None
+    raise TypeError(f"{name!r} names no {base.__name__.lower()} of a loaded plugin")
 
 
-__all__ = ["Look", "Looked", "NotTried", "ProbeEvent", "Source", "flatten", "gathered"]
+__all__ = ["Look", "Looked", "NotTried", "ProbeBroke", "ProbeEvent", "flatten", "gathered", "type_named"]

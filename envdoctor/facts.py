@@ -50,6 +50,10 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         """Evidence drawn from this fact."""
         return Evidence(label, str(value), self.source)
 
+    def joined(self, later: Any) -> Any:
+        """This fact and a `later` one of its type, read from the same text: the later one, unless a type adds up."""
+        return later
+
 
 class Symptom(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of what programs print, parsed into a kind with fields. One machine may show many of one kind.

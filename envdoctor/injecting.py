@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from envdoctor.check import Need, needs_of
+from envdoctor.check import needs_of
 from envdoctor.facts import Fact, Facts, Symptom, Unavailable
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
-class Missing(Exception):
-    """Something that the function cannot do without is not there."""
+    from envdoctor.check import Need
+
+
+class Missing(Exception):  # noqa: N818 - no error: most machines lack something
+    """What the function cannot do without is not there.
+
+    `why` says why it could not be looked at; None where it was merely not recorded.
+    """
 
     def __init__(self, need: Need, why: Unavailable | None) -> None:
         super().__init__(need.kind.__name__)
         self.why = why
-        """Why it could not be looked at; None where it was merely not recorded."""
 
 
 def arguments_for(needs: Sequence[Need], facts: Facts, *extra: object) -> list[Any]:

@@ -1,17 +1,26 @@
-"""Judging: facts in, findings out. `bind` decides which signs of which rules can run; `judge` runs them, purely."""
+"""Judging: facts in, findings out.
+
+`bind` decides which signs of which rules can run, and `judge` runs them: it looks at nothing but its arguments.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from envdoctor.check import Check, Need, Rule, gives_of, needs_of
-from envdoctor.facts import Fact, Facts, Symptom, Unavailable
+from envdoctor.check import Rule, gives_of, needs_of
+from envdoctor.facts import Fact, Symptom, Unavailable
 from envdoctor.findings import Finding, merged
 from envdoctor.outcomes import Link, causes_of, depth, explains_seen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from envdoctor.check import Check, Need
+    from envdoctor.facts import Facts
 
 
 class Skipped(msgspec.Struct, frozen=True):
@@ -31,11 +40,12 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class BoundRule(msgspec.Struct, frozen=True):
-    """A rule with all the calls that the facts allow, or the reason why there is none."""
+    """A rule with all the calls that the facts allow; without any, why it is skipped or broke."""
 
     rule: Rule[Any]
-    calls: tuple[Call, ...]
-    skipped: Skipped | None
+    calls: tuple[Call, ...] = ()
+    skipped: Skipped | None = None
+    crashed: str = ""
 
 
 class Judged(msgspec.Struct, frozen=True):
@@ -68,7 +78,8 @@ class Judgement(msgspec.Struct, frozen=True):
     """Rule -> exception. A crashed rule hides nothing but itself."""
 
 
-Findings = list[tuple[str, Finding]]
+Found = tuple[str, Finding]
+"""A rule's id and what it found."""
 
 
 def bind(checks: Sequence[Check], facts: Facts) -> tuple[BoundRule, ...]:
@@ -94,58 +105,62 @@ class Tables:
 
 
 def _bind_rule(rule: Rule[Any], facts: Facts, tables: Tables) -> BoundRule:
-    calls: list[Call] = []
-    reasons: list[Skipped] = []
-    for sign in rule.signs:
-        found = _bind_sign(sign, facts, tables)
-        if isinstance(found, Skipped):
-            reasons.append(found)
-        else:
-            calls.extend(found)
+    try:
+        bound = [_bind_sign(sign, facts, tables) for sign in rule.signs]
+    except Exception as error:  # a plugin's annotation or table
+        return BoundRule(rule, crashed=f"{type(error).__name__}: {error}")
+    calls = [call for sign in bound if not isinstance(sign, Skipped) for call in sign]
     if calls:
-        return BoundRule(rule, tuple(calls), None)
-    by_weight = sorted(reasons, key=lambda skipped: not skipped.unavailable)
-    return BoundRule(rule, (), by_weight[0] if by_weight else Skipped("it has no signs"))
+        return BoundRule(rule, tuple(calls))
+    skipped = [sign for sign in bound if isinstance(sign, Skipped)]
+    return BoundRule(rule, skipped=next((each for each in skipped if each.unavailable), skipped[0]))
 
 
 def _bind_sign(sign: Callable[..., Any], facts: Facts, tables: Tables) -> list[Call] | Skipped:
-    """Every call of one sign: one per combination of the symptoms it asks for, or why there is none."""
+    """Every call of one sign: one per combination of the symptoms it asks for, or why there is none.
+
+    A sign that can do without everything that it names still has nothing to judge where none of it is there.
+    """
     needs = needs_of(sign)
     choices: list[Sequence[Any]] = []
     for need in needs:
-        choice = _choices(need, facts, tables)
+        choice = (None,) if need.kind in tables else _choices(need, facts)
         if isinstance(choice, Skipped):
             return choice
         choices.append(choice)
+    if all(choice in ((None,), ((),)) for choice in choices):
+        names = ", ".join(_name(need.kind) for need in needs if need.kind not in tables)
+        return Skipped(f"not recorded: {names or 'anything that it could judge'}")
     for index, need in enumerate(needs):
         if need.kind in tables:
             choices[index] = (tables[need.kind],)
     return [Call(sign, arguments) for arguments in itertools.product(*choices)]
 
 
-def _choices(need: Need, facts: Facts, tables: Tables) -> Sequence[Any] | Skipped:
+def _choices(need: Need, facts: Facts) -> Sequence[Any] | Skipped:
     if issubclass(need.kind, Symptom):
         said = facts.symptoms(need.kind)
         if need.many:
             return (said,)
-        return said or ((None,) if need.optional else Skipped(f"no message of kind {need.kind.symptom_name}"))
-    if need.kind in tables:
-        return (None,)  # filled in once every other need is met
-    found: Fact | Unavailable | None = facts.get(need.kind)
-    if isinstance(found, Unavailable):
-        if need.accepts_unavailable:
-            return (found,)
-        if need.optional:
-            return (None,)
-        return Skipped(f"could not look: {found.reason}", found.fact, found.would_allow)
+        return said or ((None,) if need.optional else Skipped(f"no message of kind {_name(need.kind)}"))
+    found = facts.get(need.kind) if issubclass(need.kind, Fact) else None
+    if isinstance(found, Unavailable) and not need.accepts_unavailable:
+        if not need.optional:
+            return Skipped(f"could not look: {found.reason}", found.fact, found.would_allow)
+        found = None
     if found is None and not need.optional:
-        return Skipped(f"not recorded: {need.kind.fact_name or need.kind.__name__}")
+        return Skipped(f"not recorded: {_name(need.kind)}")
     return (found,)
 
 
-def judge(bound: Iterable[BoundRule], also: Findings = ()) -> Judgement:  # type: ignore[assignment] # an empty tuple is an empty list here
-    """Run every bound rule. `also`: findings of the core itself, as (rule id, finding)."""
-    found: Findings = list(also)
+def _name(kind: type) -> str:
+    name = kind.symptom_name if issubclass(kind, Symptom) else getattr(kind, "fact_name", "")
+    return name or kind.__name__
+
+
+def judge(bound: Iterable[BoundRule], also: Iterable[Found] = ()) -> Judgement:
+    """Run every bound rule. `also`: findings of the core itself."""
+    found = list(also)
     judged: list[str] = []
     skipped: dict[str, Skipped] = {}
     crashed: dict[str, str] = {}
@@ -153,20 +168,38 @@ def judge(bound: Iterable[BoundRule], also: Findings = ()) -> Judgement:  # type
         if each.skipped is not None:
             skipped[each.rule.id] = each.skipped
             continue
-        try:
-            findings = [finding for call in each.calls for finding in call.sign(*call.arguments)]
-        except Exception as error:
-            crashed[each.rule.id] = f"{type(error).__name__}: {error}"
-            continue
-        judged.append(each.rule.id)
-        found.extend((each.rule.id, finding) for finding in merged(findings))
+        findings, crash = _said_by(each)
+        found.extend((each.rule.id, finding) for finding in findings)
+        if crash:
+            crashed[each.rule.id] = crash
+        else:
+            judged.append(each.rule.id)
     return Judgement(ranked(found), tuple(judged), skipped, crashed)
 
 
-def ranked(found: Findings) -> tuple[Judged, ...]:
+def _said_by(bound: BoundRule) -> tuple[list[Finding], str]:
+    """What a rule found, and how it broke, if it did: a sign that breaks does not silence the others."""
+    said: list[Finding] = []
+    crash = bound.crashed
+    for call in bound.calls:
+        try:
+            said.extend(_verified(finding) for finding in call.sign(*call.arguments))
+        except Exception as error:  # a rule is a plugin's code
+            crash = f"{type(error).__name__}: {error}"
+    return merged(said), crash
+
+
+def _verified(finding: object) -> Finding:
+    if not isinstance(finding, Finding):
+        raise TypeError(f"a rule gave {type(finding).__name__}, not a Finding")
+    hash(finding)  # a list where a tuple belongs would break what compares findings, far from the rule
+    return finding
+
+
+def ranked(found: Sequence[Found]) -> tuple[Judged, ...]:
     """Sort by role and weight, and say which are consequences of which.
 
-    Roots come before consequences; then: explains a failure that was seen > severity > confidence > upstream first > id.
+    Roots before consequences; then: explains a failure that was seen > severity > confidence > upstream > id.
     """
     links = [_link(finding) for _, finding in found]
     causes = causes_of(links)

@@ -8,10 +8,15 @@ import msgspec
 
 from envdoctor.check import Check, Message, Reader
 from envdoctor.engine import flatten, gathered
-from envdoctor.facts import Facts, Printed, Source, Symptom
-from envdoctor.text.blocks import BlockShape, FoundBlock, find_blocks
+from envdoctor.facts import Fact, Facts, Printed, Source, SourceKind, Symptom
+from envdoctor.text.blocks import FoundBlock, find_blocks
 from envdoctor.text.lines import Line, clean
-from envdoctor.text.match import Matcher, Pattern
+from envdoctor.text.match import Matcher
+from envdoctor.text.shapes import BlockShape, Pattern
+from envdoctor.text_facts import core_facts
+
+QUOTE = 600
+"""Characters of a printed message that are kept as evidence."""
 
 
 class Messages:
@@ -23,7 +28,7 @@ class Messages:
         }
         self._matcher: Matcher | None = None
 
-    def symptoms(self, lines: Iterable[Line], kind: str, where: str) -> tuple[Symptom, ...]:
+    def symptoms(self, lines: Iterable[Line], kind: SourceKind, where: str) -> tuple[Symptom, ...]:
         """What the lines say, in order, each symptom with the line it was read from."""
         if self._matcher is None:
             self._matcher = Matcher(
@@ -31,10 +36,10 @@ class Messages:
             )
         found: list[Symptom] = []
         for hit in self._matcher.matches(lines):
-            said = self._messages[hit.pattern].function(hit.match)
+            said = self._messages[hit.pattern.name].function(hit.match)
             if said is not None:
-                source = Source(kind, where, hit.line)  # type: ignore[arg-type] # callers pass a SourceKind
-                found.append(msgspec.structs.replace(said, quote=hit.text, source=source, times=hit.times))
+                source = Source(kind, where, hit.line.number)
+                found.append(msgspec.structs.replace(said, quote=hit.text[:QUOTE], source=source))
         return tuple(found)
 
     def printed(self, printed: Printed) -> tuple[Symptom, ...]:
@@ -52,17 +57,28 @@ class TextReading(msgspec.Struct, frozen=True):
 
 def read_text(text: str, name: str, checks: Sequence[Check]) -> TextReading:
     """Facts and symptoms of a pasted text; `name` is what the evidence calls it."""
-    lines = tuple(clean(text))
+    lines = clean(text)
     readers = {reader.name: reader for check in checks for reader in check.readers}
     things: list[object] = []
     broken: list[str] = []
-    for block in find_blocks(lines, [_shape(reader) for reader in readers.values()]):
+    for found in find_blocks(lines, [_shape(reader) for reader in readers.values()]):
         try:
-            things.extend(flatten(readers[block.shape].function(msgspec.structs.replace(block, name=name))))
+            given = flatten(readers[found.shape.name].function(found))
         except Exception as error:
-            broken.append(f"{block.shape}: {type(error).__name__}: {error}")
+            broken.append(f"{found.shape.name}: {type(error).__name__}: {error}")
+            continue
+        things.extend(_placed(thing, found, name) for thing in given)
     symptoms = Messages(checks).symptoms(lines, "text", name)
-    return TextReading(gathered(things).merged(Facts(symptoms=symptoms)), tuple(broken))
+    core = gathered(core_facts(lines, name))
+    return TextReading(core.merged(gathered(things)).merged(Facts(symptoms=symptoms)), tuple(broken))
+
+
+def _placed(thing: object, found: FoundBlock, name: str) -> object:
+    """Say which text, and which line of it, a fact was read from, where its reader did not."""
+    if isinstance(thing, (Fact, Symptom)) and thing.source.kind == "text" and not thing.source.where:
+        source = Source("text", name, thing.source.line or found.block.first_line)
+        return msgspec.structs.replace(thing, source=source)
+    return thing
 
 
 def _shape(reader: Reader) -> BlockShape:
@@ -75,4 +91,4 @@ def _shape(reader: Reader) -> BlockShape:
     )
 
 
-__all__ = ["FoundBlock", "Messages", "TextReading", "read_text"]
+__all__ = ["Messages", "TextReading", "read_text"]

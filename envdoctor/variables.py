@@ -32,6 +32,11 @@ class Variables(Fact, frozen=True):
     complete: bool = True
     """Whether a name that is missing here is not set; False when we only know what a text showed."""
 
+    def joined(self, later: Variables) -> Variables:
+        """What two places of a text show, together."""
+        complete = self.complete or later.complete
+        return Variables(values={**self.values, **later.values}, complete=complete, source=self.source)
+
     def get(self, name: str) -> str | None:
         """The value, or None when it is not set (or, where not `complete`, not known)."""
         return self.values.get(name)

@@ -156,11 +156,20 @@ class _Open:
 
     def closed(self) -> Lookup:
         outcome = self.outcome or ("not-found" if self.in_vain() else "unclear")
-        steps = tuple([entry.step for entry in self.steps])
+        steps = tuple([self._spelled_out(entry) for entry in self.steps])
         return Lookup(
             *(self.pid, self.name, self.namespace, self.wanted_by, self.dlopened),
             *(steps, tuple(self.tried), outcome, self.found, self.error),
         )
+
+    def _spelled_out(self, entry: _Step) -> SearchStep:
+        """An empty list prints like the current directory alone; only the latter is tried."""
+        step = entry.step
+        if step.directories == ("",) and not any(
+            "/" not in path for path in self.tried[entry.tries_before :]
+        ):
+            return SearchStep(step.rule, step.owner, ())
+        return step
 
 
 class _Reader:
@@ -177,10 +186,8 @@ class _Reader:
         tags = list(_TAG.finditer(line))
         if not tags and (fatal := _FATAL.search(line)):
             self._note_fatal(fatal[3], fatal[2])
-        for tag, following in zip(
-            tags, [*tags[1:], None], strict=True
-        ):  # two lines in one: interleaved writes
-            end = following.start() if following else len(line)
+        for position, tag in enumerate(tags):  # more than one where two processes wrote at once
+            end = tags[position + 1].start() if position + 1 < len(tags) else len(line)
             self._read_event(int(tag[1]), line[tag.end() : end])
 
     def _read_event(self, pid: int, text: str) -> None:

@@ -23,7 +23,7 @@ LIMIT = 60_000
 LONGEST_VALUE = 600
 LONGEST_TITLE = 300
 SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
-AT_START = re.compile(r"^(\d*)([-+=]|(?<=\d)[.)](?=\s|$))")
+AT_START = re.compile(r"^(\d*)([-+=#]|(?<=\d)[.)](?=\s|$))")
 """What would begin a list or underline a heading."""
 CALLS = re.compile(r"(?<!&)([@#])(?=\w)")
 """``@user`` and ``#12``: GitHub looks for them in the finished page, where no escape helps but an empty comment does."""

@@ -239,7 +239,7 @@ def _until(
     return command, index
 
 
-_CLOSED = re.compile(r"""\\.|"(?:[^"\\]|\\.)*"|'[^']*'|(?:^|\s)#\s.*""", re.DOTALL)
+_CLOSED = re.compile(r"""\\.|"(?:[^"\\]|\\.)*"|'[^']*'|(?:^|\s)#\s[^\n]*""", re.DOTALL)
 
 
 def _quote_open(command: str) -> bool:

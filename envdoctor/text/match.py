@@ -167,8 +167,11 @@ def _in_turn(needles: Sequence[str]) -> _Needles:
 
 def _automaton(needles: Sequence[str], re2: Any) -> _Needles:
     """All needles in one set of google-re2, whose search is linear in the text."""
-    found = re2.Set.SearchSet()
+    options = re2.Options()
+    options.literal = True
+    options.max_mem = 128 << 20  # a set that runs out of memory would miss needles, not fail
+    found = re2.Set.SearchSet(options)
     for needle in needles:
-        found.Add(re2.escape(needle))
+        found.Add(needle)
     found.Compile()
-    return lambda text: found.Match(text) or []
+    return lambda text: found.Match(text.encode("utf-8", "replace")) or []

@@ -124,7 +124,7 @@ def peel_regular(texts: Sequence[str]) -> dict[int, Peeled]:
     return found
 
 
-_COMPOSE = re.compile(r"([A-Za-z][\w.-]+)( *)\|(?: |$)")
+_COMPOSE = re.compile(r"([A-Za-z][\w.-]{1,100})( {0,100})\|(?: |$)")
 _LEVEL_NAME = re.compile(_LEVEL + "$")
 
 
@@ -143,7 +143,7 @@ def _compose(texts: Sequence[str]) -> dict[int, Peeled]:
     }
 
 
-_STERN = re.compile(r"([a-z][a-z0-9.-]*-[a-z0-9]{5}) ([a-z][a-z0-9.-]*) ")
+_STERN = re.compile(r"([a-z][a-z0-9.-]{0,200}-[a-z0-9]{5}) ([a-z][a-z0-9.-]{0,60}) ")
 
 
 def _stern(texts: Sequence[str]) -> dict[int, Peeled]:
@@ -154,7 +154,7 @@ def _stern(texts: Sequence[str]) -> dict[int, Peeled]:
 
 
 _TASK = re.compile(r" {0,4}(\d{1,5}):(?: |$)")
-_NODE = re.compile(r"([A-Za-z][\w.-]*\d[\w.-]*):(?: |$)")
+_NODE = re.compile(r"([A-Za-z][A-Za-z_.-]{0,60}\d[\w.-]{0,60}):(?: |$)")
 _SLURM = re.compile(r"(?:srun|slurmstepd|salloc): ")
 _FILE_NAME = re.compile(
     r"\.(?:so|py|cu|cuh|cpp|cc|c|h|o|json|safetensors|bin|whl|pt|pth|ya?ml|log|txt|conf)\b"
@@ -234,7 +234,7 @@ def _consecutive(rows: list[tuple[int, re.Match[str]]]) -> Iterator[list[tuple[i
         yield run
 
 
-_STEP_HEAD = re.compile(r" ?> \[[^\]]*\d+/\d+\]")
+_STEP_HEAD = re.compile(r" ?> \[[^\]]{0,120}?\b\d{1,4}/\d{1,4}\]")
 _SECONDS = re.compile(r"\d{1,5}\.\d{1,3} ")
 
 

@@ -94,7 +94,7 @@ _ARROW = re.compile(
 _TRACE = re.compile(r"\++ (?P<command>\S.*)$")
 _ACTIONS = re.compile(r"(?:##\[group\]Run |\[command\])(?P<command>\S.*)$")
 _ACTIONS_RUN = re.compile(r"Run (?P<command>[a-z./]\S* ?.*)$")
-_STEP = r"\[[^\]]*\d+/\d+\]"
+_STEP = r"\[[^\]]{0,120}?\b\d{1,4}/\d{1,4}\]"
 _BUILD = re.compile(
     rf"(?:#\d+ (?:ERROR )?{_STEP}|Step \d+/\d+ :| ?=> (?:ERROR |CACHED )?{_STEP}| ?> {_STEP})"
     r" RUN (?P<command>.*?):?(?: +\d+\.\d+s)?$"

@@ -144,8 +144,8 @@ def test_the_byte_order_is_taken_from_the_file_or_found_out(order: str, told: in
 
 @pytest.mark.parametrize(
     ("flags", "abi"),
-    [(0x0303, "libc6,x86-64"), (0x0A03, "libc6,AArch64"), (0x0003, "libc6"), (0x0001, "ELF"), (0x0803, "libc6,x32"),
-     (0x1003, "libc6,double-float"), (0x7F03, "libc6,32512"), (0x0009, "unknown")],
+    [(0x0303, "libc6,x86-64"), (0x0A03, "libc6,AArch64"), (0x0003, "libc6"), (0x0001, "ELF"),
+     (0x0803, "libc6,x32"), (0x1003, "libc6,double-float"), (0x7F03, "libc6,32512"), (0x0009, "unknown")],
 )  # fmt: skip
 def test_flags_become_ldconfigs_words(flags: int, abi: str) -> None:
     cache = parse(new_form(flags=flags))

@@ -29,6 +29,13 @@ class Distributions(Fact, frozen=True):
     complete: bool = True
     """Whether one that is missing here is not installed; False when we only know what a text listed."""
 
+    def joined(self, later: Distributions) -> Distributions:
+        """Two lists of one text, together; the later one's versions win."""
+        newer = {each.name for each in later.distributions}
+        kept = tuple(each for each in self.distributions if each.name not in newer)
+        complete = self.complete or later.complete
+        return Distributions(distributions=(*kept, *later.distributions), complete=complete, source=self.source)
+
     def version(self, name: str) -> str | None:
         """The version that is imported, or None."""
         return next((each.version for each in self.distributions if each.name == name), None)

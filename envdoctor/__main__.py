@@ -1,0 +1,36 @@
+"""``envdoctor`` and ``python -m envdoctor``: answers ``--version`` at once, and hands everything else to the command line."""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+from envdoctor import __version__
+
+
+def main() -> NoReturn:
+    """Run the command line. Never returns."""
+    if sys.argv[1:] in (["--version"], ["-V"]):
+        print(f"envdoctor {__version__}")
+        sys.exit(0)
+    try:
+        from envdoctor.cli import run
+    except ImportError as error:
+        sys.exit(_own_installation(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    run(sys.argv[1:])
+
+
+def _own_installation(error: ImportError) -> int:
+    """What envdoctor itself is made of cannot be imported: the doctor is ill, and nothing is known of the patient."""
+    print(
+        f"envdoctor: its own installation is broken ({error}); put it right with: "
+        f"{sys.executable} -m pip install --force-reinstall envdoctor",
+        file=sys.stderr,
+    )
+    return 3
+
+
+if __name__ == "__main__":
+    main()
