@@ -270,7 +270,8 @@ class Check:
 
     def symptom_types(self) -> dict[str, type[Symptom]]:
         """Every symptom kind that its messages, probes and readers may give, by name."""
-        makers = [each.function for each in (*self.messages, *self.probes, *self.readers)]
+        registered: tuple[Message | Probe | Reader, ...] = (*self.messages, *self.probes, *self.readers)
+        makers = [each.function for each in registered]
         kinds = (kind for maker in makers for kind in _classes(_hints(maker).get("return"), Symptom))
         return {kind.symptom_name: kind for kind in kinds}
 

@@ -1,6 +1,6 @@
 """`Look` at a machine with every probe, concurrently and bounded.
 
-Each probe runs on a daemon thread that nobody joins: one that is stuck in a dead mount costs its deadline, no more.
+Each probe runs on a daemon thread that nobody joins: one stuck in a dead mount costs its deadline, no more.
 A probe starts when the facts that it names are in, or will not come any more.
 """
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from envdoctor.check import Check, Need, Probe, Tier
-from envdoctor.facts import CouldNotLook, Fact, Facts, Printed, Symptom, Unavailable
+from envdoctor.facts import Fact, Facts, Printed, Symptom, Unavailable
 from envdoctor.host import could_not_look
 from envdoctor.injecting import Missing, arguments_for
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Named = TypeVar("Named", Fact, Symptom)
 STRANGER_MARGIN = 4.0
-"""Seconds that a stranger's child may take beyond its probe's deadline, to start and to be seen to its end."""
+"""Seconds beyond its probe's deadline for a stranger's child, to start and to be seen to its end."""
 
 
 class ProbeEvent(msgspec.Struct, frozen=True):
@@ -190,12 +190,12 @@ class Look:
             else:
                 given = flatten(job.probe.function(*arguments))
             answer = self._sorted(given)
-        except BaseException as error:  # noqa: BLE001 - even SystemExit must not vanish with the thread
+        except BaseException as error:  # even SystemExit must not vanish with the thread
             answer = error
         self._answers.put((job, answer))
 
     def _sorted(self, given: Sequence[Any]) -> _Answer:
-        """Facts and symptoms; a message that cannot be read costs neither the facts nor the other messages."""
+        """Facts and symptoms; a message that cannot be read costs nothing else."""
         facts = gathered(each for each in given if not isinstance(each, Printed))
         crash = ""
         for printed in given:
@@ -286,7 +286,7 @@ def gathered(things: Iterable[Any]) -> Facts:
 
 
 def type_named(base: type[Named], name: str) -> type[Named]:
-    """The loaded fact or symptom type of that name, the one defined last. Raises TypeError where there is none."""
+    """The loaded fact or symptom type of that name, the one defined last. Raises TypeError."""
     todo = list(base.__subclasses__())
     while todo:
         kind = todo.pop()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator  # at runtime: the annotations of rules are evaluated
 from typing import TypeAlias
 
 import msgspec
@@ -14,7 +14,10 @@ from envdoctor.remedies import Remedy
 
 
 class Severity(enum.Enum):
-    """`ERROR`: it will not work. `WARNING`: it will hurt. `NOTE`: good to know. Above `NOTE` only where a use is shown."""
+    """`ERROR`: it will not work. `WARNING`: it will hurt. `NOTE`: good to know.
+
+    Above `NOTE` only where a use is shown.
+    """
 
     ERROR = "error"
     WARNING = "warning"
@@ -27,7 +30,7 @@ class Severity(enum.Enum):
 
 
 class Confidence(enum.Enum):
-    """How sure the rule is: `CERTAIN` follows from the facts, `LIKELY` has rivals, `POSSIBLE` is worth a look."""
+    """How sure the rule is: `CERTAIN` follows from the facts, `LIKELY` has rivals, `POSSIBLE` is a hint."""
 
     CERTAIN = "certain"
     LIKELY = "likely"
@@ -49,8 +52,9 @@ class Ask(msgspec.Struct, frozen=True):
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that is wrong, about one subject.
 
-    `subject` is what it is about: ``gpu:3``, ``library:libcudart.so.12``, ``variable:LD_LIBRARY_PATH``; empty for
-    the machine as a whole. `title` is one line; `detail` explains, in whole sentences, how the evidence leads to it.
+    `subject` is what it is about: ``gpu:3``, ``library:libcudart.so.12``, ``variable:LD_LIBRARY_PATH``; empty
+    for the machine as a whole. `title` is one line; `detail` explains, in whole sentences, how the evidence
+    leads there.
     """
 
     title: str
@@ -70,7 +74,7 @@ Findings: TypeAlias = Iterator[Finding]
 
 
 def merged(findings: list[Finding]) -> list[Finding]:
-    """Fold the findings of one rule that agree on a subject; an empty subject agrees with the only other one."""
+    """Fold one rule's findings that agree on a subject; an empty subject agrees with the only other one."""
     by_subject: dict[str, list[Finding]] = {}
     for finding in findings:
         by_subject.setdefault(finding.subject, []).append(finding)
@@ -99,6 +103,7 @@ def _fold(group: list[Finding]) -> Finding:
     )
 
 
-def _joined(tuples: Iterator[tuple[object, ...]]) -> tuple:  # type: ignore[type-arg] # one helper for four element types
+def _joined(tuples: Iterator[tuple[object, ...]]) -> tuple:  # type: ignore[type-arg] # one helper for four
+element types
     """The elements of all tuples, once each, in order."""
     return tuple(dict.fromkeys(each for group in tuples for each in group))

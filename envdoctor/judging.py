@@ -1,6 +1,6 @@
 """Judging: facts in, findings out.
 
-`bind` decides which signs of which rules can run, and `judge` runs them: it looks at nothing but its arguments.
+`bind` decides which signs of which rules can run; `judge` runs them, and looks at nothing but its arguments.
 """
 
 from __future__ import annotations
@@ -184,7 +184,8 @@ def _said_by(bound: BoundRule) -> tuple[list[Finding], str]:
     for call in bound.calls:
         try:
             said.extend(_verified(finding) for finding in call.sign(*call.arguments))
-        except Exception as error:  # a rule is a plugin's code
+        except Exception as error:  # noqa: PERF203 - a rule is a plugin's code, and the other signs still
+        speak
             crash = f"{type(error).__name__}: {error}"
     return merged(said), crash
 
@@ -214,9 +215,7 @@ def ranked(found: Sequence[Found]) -> tuple[Judged, ...]:
         ),
     )
     place = {old: new for new, old in enumerate(order)}
-    return tuple(
-        Judged(found[old][0], found[old][1], tuple(sorted(place[cause] for cause in causes[old]))) for old in order
-    )
+    return tuple(Judged(*found[old], tuple(sorted(place[cause] for cause in causes[old]))) for old in order)
 
 
 def _link(finding: Finding) -> Link:

@@ -1,15 +1,19 @@
-"""Outcomes: what a user wants to have, in a closed and acyclic vocabulary, and how findings cause one another.
+"""Outcomes: what users want to have, in a closed and acyclic vocabulary; how findings cause one another.
 
-A finding *breaks* an outcome ("because of me it cannot be had") or *shows* it ("I saw it fail"). One that only shows
-is a consequence of every finding that breaks the same outcome, or one upstream of it, with at least `likely`.
+A finding *breaks* an outcome ("because of me it cannot be had") or *shows* it ("I saw it fail"). One that
+only shows is a consequence of every finding that breaks the same outcome, or one upstream of it, with at
+least `likely`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import cache
+from typing import TYPE_CHECKING
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 UPSTREAM: dict[str, tuple[str, ...]] = {
     "container-start": (),
@@ -39,13 +43,14 @@ UPSTREAM: dict[str, tuple[str, ...]] = {
 }
 """Every kind of outcome and the kinds directly upstream of it.
 
-``library`` and ``import`` have no general edge: which module needs which library is known to the rule, which then names
-both. Kinds with instances: ``library`` (a SONAME), ``import`` (a module), ``gpu`` (an index), ``write`` (a path).
+``library`` and ``import`` have no general edge: which module needs which library is known to the rule, which
+then names both. Kinds with instances: ``library`` (a SONAME), ``import`` (a module), ``gpu`` (an index),
+``write`` (a path).
 """
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One thing to be had: a kind of `UPSTREAM` and, where the kind has them, an instance ("" stands for any)."""
+    """One thing to be had: a kind of `UPSTREAM` and, where the kind has them, an instance ("": any)."""
 
     kind: str
     instance: str = ""
@@ -73,7 +78,7 @@ def gpu(index: int | str) -> Outcome:
     return Outcome("gpu", str(index))
 
 
-@lru_cache(maxsize=None)
+@cache
 def upstream(kind: str) -> frozenset[str]:
     """All kinds that must be had before `kind`, itself not included."""
     direct = UPSTREAM[kind]
@@ -88,7 +93,7 @@ def explains(broken: Outcome, seen: Outcome) -> bool:
 
 
 def depth(outcomes: Iterable[Outcome]) -> int:
-    """How far upstream these outcomes begin: 0 for the very top of the vocabulary; findings with none come last."""
+    """How far upstream these outcomes begin: 0 for the top of the vocabulary; with none, the last of all."""
     return min((len(upstream(each.kind)) for each in outcomes), default=len(UPSTREAM))
 
 
@@ -123,4 +128,4 @@ def explains_seen(link: Link, seen: Iterable[Outcome]) -> bool:
     """Whether a finding accounts for a failure that was really seen, by itself or by another finding."""
     if link.shows:
         return True
-    return any(explains(broken, failed) for broken in link.breaks for failed in seen)
+    return link.may_explain and any(explains(broken, failed) for broken in link.breaks for failed in seen)

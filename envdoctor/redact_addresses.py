@@ -55,6 +55,10 @@ class Numbers:
             given[original] = number
         return given[original]
 
+    def same(self, kind: Hashable, original: Hashable, other: Hashable) -> None:
+        """Give `original` the number of `other`."""
+        self._given.setdefault(kind, {})[original] = self.of(kind, other)
+
     def known(self, kind: Hashable) -> dict[Hashable, int]:
         """What has a number already."""
         return self._given.get(kind, {})

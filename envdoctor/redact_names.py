@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from envdoctor.redact_addresses import Numbers
 from envdoctor.redact_words import COMMON_ACCOUNTS, COMMON_HOSTS, ORDINARY_WORDS, PUBLIC_DOMAINS
 
-_ACCOUNT = r"(?P<name>[A-Za-z_][\w.@-]*[\w$]|[A-Za-z_])"
+_ACCOUNT = r"(?P<name>[A-Za-z_](?:[\w.-]*[\w$])?)"
 _HOST = r"(?P<name>[A-Za-z0-9](?:[\w-]*\w)?(?:\.[A-Za-z0-9](?:[\w-]*\w)?)*)"
 _FOLDER = r"(?P<name>[^/\\\s:;,'\"()<>|*?\[\]{}$~`=]+)"
 
@@ -26,9 +26,10 @@ USER_PLACES = tuple(
         rf"(?<![\w./])~{_ACCOUNT}(?=/)",
         rf"\b[ug]id=\d+\({_ACCOUNT}\)",
         rf"(?:^|[\s\[(]){_ACCOUNT}(?=@[\w.-]+(?::[~/]|[ \]]))",
-        rf"\b(?:ssh|scp|sudo -u|su -|runuser -u)\s+{_ACCOUNT}(?=@|\s)",
+        rf"\b(?:ssh|scp)\s+{_ACCOUNT}(?=@)",
+        rf"\b(?:sudo -u|su -|runuser -u)\s+{_ACCOUNT}(?=\s|$)",
         rf"\b(?:USER|LOGNAME|USERNAME|SUDO_USER|SLURM_JOB_USER)=[\"']?{_ACCOUNT}",
-        rf"\b(?i:user(?:name)?|login|owner|account)\s*[:=]\s*[\"']?{_ACCOUNT}(?=[\"']?(?:[\s,;)]|$))",
+        rf"\b(?i:user(?:name)?|login|owner|account)(?:=|\s*:\s*)[\"']?{_ACCOUNT}(?=[\"']?\s*(?:[,;)]|$))",
     )
 )
 """Where a word is an account's name, in free text."""
@@ -41,7 +42,7 @@ HOST_PLACES = tuple(
         rf"(?:^|[\s|]){_HOST}:\d+:\d+ \[\d+\] (?:\S+ )?NCCL",
         rf"(?:^|[\s\[(])[A-Za-z_][\w.-]*@{_HOST}(?=:[~/]|[ \]])",
         rf"\bssh\s+(?:[\w.-]+@)?{_HOST}(?=\s|$)",
-        rf"\b[a-z][a-z0-9+.-]*://(?:[^/@\s]*@)?{_HOST}",
+        rf"\b(?:https?|ftp|ssh|git|tcp|udp|grpc|etcd|redis|s3|wss?)://(?:[^/@\s]*@)?{_HOST}",
         rf"\b(?i:MASTER_ADDR|HOSTNAME|SLURMD_NODENAME|NODENAME|rdzv_endpoint|host ?name|node ?name)\s*[:=]\s*[\"']?{_HOST}",
         rf"\bconnect(?:ed|ing|ion)? to \[?\(?[\"']?{_HOST}[\"']?(?=\]?(?:, ?\d|:\d))",
         r"(?P<name>\bip-\d{1,3}-\d{1,3}-\d{1,3}-\d{1,3}(?:\.[\w-]+)*)",
@@ -88,14 +89,11 @@ class Names:
         parent, _, last = home.rstrip("/").rpartition("/")
         if not parent or not _may_be_user(last) or home.startswith(("/var/lib/", "/usr/", "/etc/", "/proc/")):
             return
-        if user and _may_be_user(user):
-            self._numbers.of("user", last) if last == user else self._alias(last, user)
-        else:
-            self.learn_user(last)
-        self._homes[f"{parent}/{last}"] = f"{parent}/user{self._numbers.of('user', last)}"
-
-    def _alias(self, name: str, same_as: str) -> None:
-        self._numbers.same("user", name, same_as)
+        if not _may_be_user(user) and last.lower() in ORDINARY_WORDS:
+            return  # root at home in /data/work: a place, not a person
+        self.learn_user(user if _may_be_user(user) else last)
+        self._numbers.same("user", last, user if _may_be_user(user) else last)
+        self._homes[f"{parent}/{last}"] = f"{parent}/{self.user(last)}"
 
     def learn(self, text: str) -> None:
         """Take note of every name that the text shows to be one."""

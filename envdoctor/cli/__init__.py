@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 from importlib import import_module
 from typing import Any, NoReturn
 
 import click
 
+from envdoctor import __version__
 from envdoctor.cli.leaving import Terminated, interrupted, leave, on_signal, say
 from envdoctor.errors import EnvdoctorError
 
@@ -77,8 +76,16 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def _show_version(ctx: click.Context, option: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(f"envdoctor {__version__}")
+        ctx.exit(0)
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, help=HELP, epilog=EPILOG)
-@click.version_option(package_name=None, version="", message="", expose_value=False, callback=None)
+@click.option(
+    "--version", "-V", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version and exit."
+)
 def main() -> None:
     """See HELP."""
 
@@ -118,5 +125,3 @@ def _code_of(arguments: list[str]) -> int:
         return 3
     return result if isinstance(result, int) else 0
 
-
-__all__ = ["main", "os", "run", "sys"]

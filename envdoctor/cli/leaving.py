@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 CHILDREN = "envdoctor.probing.child_run"
 
@@ -77,11 +77,19 @@ def leave(code: int) -> NoReturn:
         from envdoctor.probing.child import terminate_all
 
         terminate_all()
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        try:
-            if stream is not None:
-                stream.flush()
-        except (OSError, ValueError):
-            code = code or (0 if name == "stderr" else 3)  # the page was lost on its way out
+    if not _flushed(sys.stdout):
+        code = code or 3  # what was to be said was lost on its way out, as on a full disk
+    _flushed(sys.stderr)
     os._exit(code)
+
+
+def _flushed(stream: TextIO | None) -> bool:
+    """Whether everything got out, as far as anybody listened."""
+    try:
+        if stream is not None:
+            stream.flush()
+    except BrokenPipeError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return True

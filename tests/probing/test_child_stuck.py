@@ -9,14 +9,16 @@ import signal
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from envdoctor.probing.child import ChildEnd, ChildRequest, ChildResult, python_request
 from envdoctor.probing.child_basic import run_basic
 from tests.probing.children import LONG, alive, driver, finish
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="asks /proc what became of processes"

@@ -5,12 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from envdoctor.probing import maps
 from envdoctor.probing.lddebug import LoaderTrace, Lookup, SearchStep, parse
@@ -89,25 +86,6 @@ def mapped_libraries(text: str) -> set[str]:
 # Silent: what is no trace holds no facts.
 
 
-def test_no_lines_and_other_programs_lines_are_no_facts() -> None:
-    assert parse([]) == LoaderTrace((), (), 0, False)
-    lines = [
-        "Traceback (most recent call last):\n",
-        "file=x [0]; needed\n",
-        "12:\t\n",
-        "  trying file=/x\n",
-        "\x00\n",
-    ]
-    assert parse(lines) == LoaderTrace((), (), 5, False)
-
-
-def test_the_end_of_the_permitted_lines_is_said() -> None:
-    lines = ["      7:\tfind library=liba.so [0]; searching\n"] * 10
-    assert parse(lines).truncated is False
-    cut = parse(iter(lines), max_lines=4)
-    assert (cut.truncated, cut.lines) == (True, 4)
-
-
 def test_a_program_that_needs_nothing_special_has_no_failed_lookup(shop: Workshop) -> None:
     code = "import sys; sys.stdout.write(open('/proc/self/maps').read())"
     trace, done = shop.run(sys.executable, "-I", "-S", "-c", code)
@@ -165,6 +143,18 @@ def test_the_option_of_the_loader_itself_is_a_rule_of_its_own(shop: Workshop) ->
     )
     trace, _ = shop.run(loader, "--library-path", f"{shop.root}/lib", program)
     assert the(trace, "libhere.so").found_via in ("library-path", "ld-library-path")  # since 2.33, and before
+
+
+@needs_gcc
+def test_a_directory_keeps_the_label_of_whoever_named_it_first(shop: Workshop) -> None:
+    """Why a step's rule and owner are not to be taken for the requesting object's own."""
+    leaf = shop.library("lib/libleaf.so")
+    mid = shop.library("lib/libmid.so", "-Wl,--no-as-needed", leaf, "-Wl,--disable-new-dtags,-rpath,$ORIGIN")
+    program = shop.program(mid, "-Wl,--enable-new-dtags,-rpath,$ORIGIN/lib", "-Wl,--allow-shlib-undefined")
+    trace, _ = shop.run(program)
+    lookup = the(trace, "libleaf.so")
+    assert (lookup.wanted_by, lookup.found) == (mid, leaf)
+    assert (lookup.steps[0].rule, lookup.steps[0].owner) == ("runpath", program)
 
 
 @needs_gcc
@@ -332,78 +322,3 @@ def test_the_loaders_last_words_are_kept_where_they_are_among_the_lines(shop: Wo
     )
     lookup = the(parse(done.stderr.splitlines()), "libgone.so")
     assert lookup.error == "libgone.so: cannot open shared object file: No such file or directory"
-
-
-def test_a_line_that_two_processes_wrote_at_once_counts_for_both() -> None:
-    lines = [
-        "progress 50%      41:\tfile=liba.so [0];  needed by ./p [0]\n",
-        "        41:\tfind library=liba.so [0]; searching\n",
-        "        41:\t search path=/a:/b        42:\tfile=libb.so [0];  needed by ./q [0]\n",
-        "        41:\t  trying file=/a/liba.so        42:\tfind library=libb.so [0]; searching\n",
-        "        41:\tfile=liba.so [0];  generating link map\n",
-    ]
-    trace = parse(lines)
-    assert [(entry.pid, entry.name, entry.found) for entry in trace.lookups] == [
-        (41, "liba.so", "/a/liba.so"),
-        (42, "libb.so", None),
-    ]
-
-
-def test_lines_of_searches_alone_are_read_without_their_requesters() -> None:
-    lines = [
-        "      5:\tfind library=liba.so [0]; searching\n",
-        "      5:\t search path=\t\t(LD_LIBRARY_PATH)\n",
-        "      5:\t  trying file=liba.so\n",
-        "      5:\t search path=\t\t(RUNPATH from file ./p)\n",
-        "      5:\t search path=/x\t\t(some new rule from file ./p)\n",
-        "      5:\t search cache=/etc/ld.so.cache\n",
-    ]
-    lookup = the(parse(lines), "liba.so")
-    assert (lookup.wanted_by, lookup.outcome) == (None, "not-found")
-    assert lookup.steps[0] == SearchStep("ld-library-path", None, ("",))
-    assert lookup.steps[1] == SearchStep("runpath", "./p", ())
-    assert lookup.steps[2] == SearchStep("other", "./p", ("/x",))
-
-
-PARTS = """\
-      1:\t
-      2:\t
-file=liba.so [0];  needed by ./p [0]
-file=/x/b.so [1];  dynamically loaded by ./p [0]
-find library=liba.so [0]; searching
- search path=/a::/b\t\t(RPATH from file ./p)
- search path=\t\t(RUNPATH from file ./p)
- search cache=/c
-  trying file=/a/liba.so
-file=liba.so [0];  generating link map
-opening file=/a/liba.so [0]; direct_opencount=2
-calling init: /a/liba.so
-file=/x/b.so [1];  destroying link map
-./p: error: x: y (fatal)
-\t\t("""
-line_parts = st.sampled_from([*PARTS.split("\n"), "\n", "\udcff"])
-
-
-@given(st.lists(st.lists(st.one_of(line_parts, st.text(max_size=5)), max_size=5).map("".join), max_size=40))
-def test_any_lines_give_facts(lines: list[str]) -> None:
-    trace = parse(lines)
-    assert trace.lines == len(lines)
-    for lookup in trace.lookups:
-        assert lookup.found is None or lookup.outcome in ("mapped", "already-mapped")
-
-
-def test_a_long_trace_is_read_in_time_that_grows_with_its_lines() -> None:
-    def timed(count: int, clock: Callable[[], float]) -> float:
-        block = [
-            "     1:\tfile=liba.so [0];  needed by ./p [0]\n",
-            "     1:\tfind library=liba.so [0]; searching\n",
-        ]
-        tries = [f"     1:\t  trying file=/dir{number}/liba.so\n" for number in range(98)]
-        start = clock()
-        assert parse(line for _ in range(count) for line in block + tries).lines == count * 100
-        return clock() - start
-
-    from time import process_time
-
-    small, big = min(timed(50, process_time) for _ in range(3)), timed(500, process_time)
-    assert big < 40 * small

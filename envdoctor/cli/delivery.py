@@ -1,0 +1,106 @@
+"""What ``check`` and ``explain`` have in common: facts to a report to a page to its place, and an exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from envdoctor.cli.crash import crashed, described, tell
+from envdoctor.cli.files import WriteError, write_file
+from envdoctor.cli.leaving import say, write_out
+from envdoctor.cli.options import Presentation
+from envdoctor.cli.progress import Progress
+from envdoctor.errors import EnvdoctorError, UsageError
+from envdoctor.render import FORMATS, render
+from envdoctor.report import Report, Selection, SourceOfFacts
+from envdoctor.session import Doctor, Seen
+
+See = Callable[[Doctor, Progress], Seen]
+
+
+class NoChecksError(EnvdoctorError):
+    """There is no check to judge with: nothing can be said, and least of all that all is well."""
+
+
+def deliver(see: See, selection: Selection, wanted: Presentation, source: SourceOfFacts) -> int:
+    """Look, judge, write. Returns the exit code; raises `EnvdoctorError` for what the user got wrong.
+
+    When envdoctor itself breaks, a format that programs read gets its document all the same.
+    """
+    try:
+        report = _report(see, selection, wanted)
+        page = render(report, wanted.format, wanted.options)
+    except NoChecksError as error:
+        say(f"envdoctor: {error}")
+        return _put(crashed(str(error), source), wanted)
+    except EnvdoctorError:
+        raise
+    except Exception as error:
+        tell(error)
+        return _put(crashed(described(error), source), wanted)
+    return _written(page, wanted, report.summary.exit_code)
+
+
+def _report(see: See, selection: Selection, wanted: Presentation) -> Report:
+    doctor = installed_doctor()
+    verify(doctor, selection)
+    with Progress.on_stderr(quiet=wanted.quiet) as progress:
+        seen = see(doctor, progress)
+        progress.says("judging")
+        if wanted.redact:
+            seen = redacted(doctor, seen)
+        return doctor.report(seen, selection)
+
+
+def _put(report: Report, wanted: Presentation) -> int:
+    """The document of a run that broke, where a program waits for one."""
+    if FORMATS[wanted.format].whole_document:
+        return _written(render(report, wanted.format, wanted.options), wanted, report.summary.exit_code)
+    return report.summary.exit_code
+
+
+def _written(page: str, wanted: Presentation, code: int) -> int:
+    try:
+        if wanted.output is not None:
+            write_file(wanted.output, page)
+            if not wanted.quiet:
+                say(f"report written to {wanted.output}")
+        else:
+            write_out(page)
+    except (OSError, WriteError) as error:
+        say(f"envdoctor: the report could not be written: {error}")
+        return 3
+    return code
+
+
+def installed_doctor() -> Doctor:
+    """The loaded checks. Raises `NoChecksError` when there are none."""
+    doctor = Doctor()
+    if doctor.plugins.checks:
+        return doctor
+    if not doctor.plugins.broken:
+        raise NoChecksError("no checks are installed; put them back with: pip install --force-reinstall envdoctor")
+    first = doctor.plugins.broken[0]
+    raise NoChecksError(
+        f"none of the {len(doctor.plugins.broken)} installed checks could be loaded, "
+        f"{first.entry_point.name} because of {first.error}; put them back with: pip install --force-reinstall envdoctor"
+    )
+
+
+def verify(doctor: Doctor, selection: Selection) -> None:
+    """Refuse ids that do not exist, and a selection that leaves nothing to report."""
+    doctor.verify_selection(selection)
+    if not any(selection.wants(rule) for rule in doctor.rule_ids()):
+        raise UsageError("--select and --ignore together leave no rule to report")
+
+
+def redacted(doctor: Doctor, seen: Seen) -> Seen:
+    """The same facts without what identifies the machine and its users; the judgement stays the same."""
+    from envdoctor.redact import redact_document
+
+    document = redact_document(doctor.document(seen))
+    return doctor.seen_in(document, like=seen)
+
+
+__all__ = ["deliver", "installed_doctor", "msgspec", "redacted"]

@@ -1,0 +1,19 @@
+"""Looking at this machine from a command."""
+
+from __future__ import annotations
+
+from envdoctor.check import Tier
+from envdoctor.cli.progress import Progress
+from envdoctor.host import Host
+from envdoctor.session import Doctor, Seen
+
+OFFLINE = "ENVDOCTOR_OFFLINE"
+"""Set in the environment of the host and of every child when no name may be resolved."""
+
+
+def look(doctor: Doctor, progress: Progress, *, tier: Tier, python: str | None, offline: bool) -> Seen:
+    """The facts of this machine. Raises `UsageError` for a named interpreter that is not there."""
+    host = Host.here()
+    if offline:
+        host.environ[OFFLINE] = "1"
+    return doctor.look(host, tier=tier, python=python, on_event=progress.on_event)

@@ -1,0 +1,159 @@
+"""The options that several commands share, and what they add up to: a `Selection` and a `Presentation`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+from envdoctor.check import Tier
+from envdoctor.errors import UsageError
+from envdoctor.render import FORMATS, FailOn, RenderOptions
+from envdoctor.render.style import Style, decide
+from envdoctor.report import Selection
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Presentation(msgspec.Struct, frozen=True):
+    """Which page is written, where to, and how it looks."""
+
+    format: str
+    output: str | None
+    """A file, or None for stdout."""
+    redact: bool
+    options: RenderOptions
+
+    @property
+    def quiet(self) -> bool:
+        """Whether -q was given."""
+        return self.options.verbosity < 0
+
+
+def complete_rules(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+    """Rule ids and areas for the shell, also after a comma."""
+    from click.shell_completion import CompletionItem
+
+    from envdoctor.session import Doctor
+
+    doctor = Doctor()
+    before, comma, last = incomplete.rpartition(",")
+    names = sorted({*doctor.rule_ids(), *(check.name for check in doctor.checks)})
+    return [CompletionItem(before + comma + name) for name in names if name.startswith(last)]
+
+
+def _stacked(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several option decorators as one; ``--help`` lists them in the order given."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+python_option = click.option(
+    "--python", metavar="PATH", help="The interpreter or environment to ask about, instead of the one found."
+)
+tier_options = _stacked(
+    click.option("--quick", is_flag=True, help="Only files, variables and library headers; no vendor library is called."),
+    click.option("--deep", is_flag=True, help="Everything, however long it takes."),
+)
+offline_option = click.option(
+    "--offline", is_flag=True, help="Resolve no host names either. Nothing else ever uses the network."
+)
+selection_options = _stacked(
+    click.option(
+        "--select", multiple=True, metavar="ID|AREA,..", shell_complete=complete_rules,
+        help="Report only these rules; all the same everything is looked at.",
+    ),
+    click.option(
+        "--ignore", multiple=True, metavar="ID|AREA,..", shell_complete=complete_rules,
+        help="Do not report these rules; they still explain others.",
+    ),
+    click.option(
+        "--fail-on", type=click.Choice(["error", "warning", "never"]), default="error", show_default=True,
+        help="The least finding that makes the exit code 1.",
+    ),
+    click.option("--strict", is_flag=True, help="Exit with 3 if only one source could not be read."),
+)  # fmt: skip
+presentation_options = _stacked(
+    click.option(
+        "--format", "format_", type=click.Choice(list(FORMATS)), default="text", show_default=True,
+        help="; ".join(f"{name}: {each.help}" for name, each in FORMATS.items()) + ".",
+    ),
+    click.option("--output", metavar="FILE", help="Write the report to FILE, whole or not at all."),
+    click.option("--redact", is_flag=True, help="Replace user, host, paths and serial numbers, always in the same way."),
+    click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True),
+    click.option("-q", "--quiet", is_flag=True, help="Only what fails; nothing when nothing does."),
+    click.option("-v", "--verbose", is_flag=True, help="Also the evidence of notes, how each check fared, and times."),
+)  # fmt: skip
+
+
+def tier_of(quick: bool, deep: bool) -> Tier:
+    """``--quick`` or ``--deep``, not both."""
+    if quick and deep:
+        raise click.UsageError("--quick and --deep exclude each other")
+    return Tier.QUICK if quick else Tier.DEEP if deep else Tier.DEFAULT
+
+
+def selection_of(given: dict[str, Any]) -> Selection:
+    """From the values of `selection_options`."""
+    return Selection(
+        select=_names(given["select"]),
+        ignore=_names(given["ignore"]),
+        fail_on=given["fail_on"],
+        strict=given["strict"],
+    )
+
+
+def _names(values: tuple[str, ...]) -> tuple[str, ...]:
+    """``("a,b", "c")`` -> ``("a", "b", "c")``."""
+    return tuple(dict.fromkeys(name.strip() for value in values for name in value.split(",") if name.strip()))
+
+
+def presentation_of(given: dict[str, Any]) -> Presentation:
+    """From the values of `presentation_options`. Raises `UsageError` for a file that cannot be written."""
+    if given["quiet"] and given["verbose"]:
+        raise click.UsageError("-q and -v exclude each other")
+    output: str | None = given["output"]
+    if output is not None:
+        refuse_unwritable(output)
+    return Presentation(
+        format=given["format_"],
+        output=output,
+        redact=given["redact"] or FORMATS[given["format_"]].redacted,
+        options=RenderOptions(
+            style=_style(given["color"], output),
+            verbosity=given["verbose"] - given["quiet"],
+            fail_on=given.get("fail_on", "error"),
+        ),
+    )
+
+
+def _style(choice: Any, output: str | None) -> Style:
+    """For stdout, or for a file: that has no terminal, and is read in the same locale."""
+    style = decide(sys.stdout if output is None else None, choice, os.environ)
+    if output is None or os.name != "nt":
+        return style
+    return msgspec.structs.replace(style, unicode=True)
+
+
+def refuse_unwritable(path: str) -> None:
+    """Before anybody waits for a report: raise `UsageError` if it could not be written there."""
+    folder = os.path.dirname(os.path.realpath(path))
+    if os.path.isdir(path):
+        raise UsageError(f"--output {path}: this is a directory; give a file")
+    if not os.path.isdir(folder):
+        raise UsageError(f"--output {path}: there is no directory {folder}")
+    where = path if os.path.exists(path) and not os.path.isfile(path) else folder
+    if not os.access(where, os.W_OK):
+        raise UsageError(f"--output {path}: you may not write to {where}")
+
+
+__all__ = ["FailOn", "Presentation"]

@@ -1,0 +1,40 @@
+"""``envdoctor record``: write the facts of this machine, to be judged elsewhere or later."""
+
+from __future__ import annotations
+
+import click
+
+from envdoctor.cli.options import offline_option, python_option, refuse_unwritable, tier_of, tier_options
+
+
+@click.command()
+@click.option("-o", "--output", metavar="FILE|-", default="-", help="Where to write; - is stdout, and the default.")
+@tier_options
+@python_option
+@click.option("--no-redact", is_flag=True, help="Keep user, host, paths and serial numbers as they are.")
+@offline_option
+def record(output: str, quick: bool, deep: bool, python: str | None, no_redact: bool, offline: bool) -> int:
+    """Write what envdoctor sees of this machine; `envdoctor check --facts` judges it anywhere.
+
+    User, host, paths and serial numbers are replaced, always in the same way, so that the judgement stays the same.
+    """
+    tier = tier_of(quick, deep)
+    if output != "-":
+        refuse_unwritable(output)
+    from envdoctor.cli.delivery import installed_doctor
+    from envdoctor.cli.files import write_file
+    from envdoctor.cli.leaving import say, write_out
+    from envdoctor.cli.looking import look
+    from envdoctor.cli.progress import Progress
+    from envdoctor.render.json import encoded
+
+    doctor = installed_doctor()
+    with Progress.on_stderr(quiet=False) as progress:
+        seen = look(doctor, progress, tier=tier, python=python, offline=offline)
+    page = encoded(doctor.document(seen, redacted=not no_redact))
+    if output == "-":
+        write_out(page)
+    else:
+        write_file(output, page)
+        say(f"facts written to {output}{'' if no_redact else ', redacted'}; judge them with: envdoctor check --facts {output}")
+    return 0

@@ -1,0 +1,65 @@
+"""Secrets: tokens by their published prefixes, credentials in URLs, and values that are called passwords."""
+
+from __future__ import annotations
+
+import re
+
+from envdoctor.redact_addresses import Numbers
+
+_KEY = re.compile(
+    r"(?i)(?:^|[_.-])(?:token|secret|passw(?:or)?d|passphrase|api_?key|access_?key|secret_?key|private_?key"
+    r"|credentials?|auth)$"
+)
+
+_PREFIXED = re.compile(
+    r"""(?<![\w-])(?:
+    (?P<prefix>hf_|gh[pousr]_|github_pat_|glpat-|sk-(?:ant-|proj-)?|xox[abeprs]-|npm_|pypi-|dckr_pat_|nvapi-|wandb_v1_
+      |AKIA|ASIA|AIza|ya29\.|dop_v1_|lsv2_pt_|r8_|tskey-)
+    [A-Za-z0-9_./+=-]{16,}
+    | eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*)""",
+    re.VERBOSE,
+)
+_PRIVATE_KEY = re.compile(r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?(?:-----END \1-----|\Z)", re.DOTALL)
+_USERINFO = re.compile(r"(?P<before>\b[a-z][a-z0-9+.-]*://)(?P<name>[^/\s@\"']+)(?=@)")
+_BEARER = re.compile(r"(?i)(?P<before>\b(?:bearer|basic)\s+)(?P<name>[\w.~+/=-]{12,})")
+_CALLED = re.compile(
+    r"(?i)(?P<before>(?:\b|_|[?&-])(?:token|secret|passw(?:or)?d|api[_-]?key|access[_-]?key(?:id)?|signature|sig"
+    r"|x-amz-(?:signature|credential|security-token))[\"']?(?:=|:\s*|\s+=\s*)[\"']?)(?P<name>[^\s\"'&,;]{6,})"
+)
+_IN_URL = re.compile(
+    r"(?P<before>\b(?:https?|ftp|s3|wss?)://[^\s\"'?#]*/|[?&][\w.-]+=)(?P<name>(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[\w-]{24,})(?=[/?#&\s\"']|$)"
+)
+
+
+def is_secret_key(key: str) -> bool:
+    """Whether whatever stands under this key is a secret: HF_TOKEN, password, aws_secret_access_key."""
+    return bool(_KEY.search(key))
+
+
+def hide_secrets(text: str, numbers: Numbers) -> str:
+    """The text with a token in the place of each secret; equal secrets get equal tokens."""
+
+    def token(secret: str) -> str:
+        return f"REDACTED{numbers.of('secret', secret)}"
+
+    def value(match: re.Match[str]) -> str:
+        return match[0] if _is_plain(match["name"]) else match["before"] + token(match["name"])
+
+    text = _PRIVATE_KEY.sub(lambda match: f"-----BEGIN {match[1]}-----REDACTED-----END {match[1]}-----", text)
+    text = _PREFIXED.sub(lambda match: (match["prefix"] or "") + token(match[0]), text)
+    if "://" in text:
+        text = _USERINFO.sub(value, text)
+        text = _IN_URL.sub(value, text)
+    text = _BEARER.sub(value, text)
+    return _CALLED.sub(value, text)
+
+
+def _is_plain(value: str) -> bool:
+    """What is no secret: our own token, a placeholder, a number, a word of a message, the account of every Git URL."""
+    return (
+        "REDACTED" in value
+        or value.startswith(("$", "<", "{", "*", "%"))
+        or value in ("git", "None", "null", "true", "false")
+        or value.isdigit()
+        or (value.isalpha() and value.islower() and len(value) < 12)
+    )
