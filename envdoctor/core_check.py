@@ -1,23 +1,26 @@
-"""The core's own check, area ``envdoctor/``: the platform, the target interpreter, and the plugins themselves."""
+"""The core's own check, area ``envdoctor/``: the platform, the examined interpreter, and the plugins."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
+import sys
+from collections.abc import Iterator  # noqa: TC003 - annotations are evaluated
 from typing import ClassVar
 
 import msgspec
 
 from envdoctor.check import Check, Headline, Tier
-from envdoctor.facts import Fact, Source, Unavailable
+from envdoctor.facts import Evidence, Fact, Source, Unavailable
 from envdoctor.findings import Finding, Findings, Severity
-from envdoctor.host import Host
+from envdoctor.host import Host  # noqa: TC001 - annotations are evaluated
 from envdoctor.platform import Platform, look_at_platform
-from envdoctor.remedies import NoFix, Uninstall
+from envdoctor.remedies import Change, NoFix, Reach, Run
 from envdoctor.surroundings import Surroundings, look_at_surroundings
 from envdoctor.target import Target, TargetPaths, look_at_paths
 from envdoctor.variables import Variables, look_at_variables
 
-check = Check("envdoctor", "the platform, the interpreter that is asked about, and the plugins", package="envdoctor")
+check = Check("envdoctor", "the platform, the examined interpreter, and the plugins", package="envdoctor")
+DEFECT = NoFix(reason="a defect of envdoctor or of a plugin; please report it with the error above")
 
 
 class Broken(msgspec.Struct, frozen=True):
@@ -34,10 +37,30 @@ class PluginsState(Fact, frozen=True):
     fact_name: ClassVar[str] = "envdoctor.plugins-state"
     loaded: tuple[str, ...]
     broken: tuple[Broken, ...] = ()
-    crashed: dict[str, str] = {}
+    crashed: dict[str, str] = {}  # noqa: RUF012 - msgspec copies it
     """Probe -> exception."""
-    late: dict[str, float] = {}
-    """Probe -> its deadline in seconds."""
+    late: dict[str, float] = {}  # noqa: RUF012 - msgspec copies it
+    """Probe -> the seconds it had."""
+    python: str = ""
+    """The interpreter that envdoctor runs on, into which its plugins are installed."""
+
+
+class Crashes(Fact, frozen=True):
+    """What of envdoctor and its plugins broke while it read and judged. Never recorded."""
+
+    fact_name: ClassVar[str] = "envdoctor.crashes"
+    rules: dict[str, str]
+    """Rule -> exception."""
+    readers: dict[str, str]
+    """Reader -> exception."""
+
+
+class NotJudged(Fact, frozen=True):
+    """What a recording holds that no loaded check knows. Drawn from the document, never written into one."""
+
+    fact_name: ClassVar[str] = "envdoctor.not-judged"
+    names: tuple[str, ...]
+    """Fact types and symptom kinds."""
 
 
 @check.probe(tier=Tier.QUICK, deadline=3.0)
@@ -54,7 +77,7 @@ def target_paths(host: Host, target: Target) -> TargetPaths:
 
 @check.probe(tier=Tier.QUICK, deadline=3.0)
 def surroundings(
-    host: Host, target: Target, platform: Platform, paths: TargetPaths | Unavailable | None
+    host: Host, target: Target, platform: Platform | None, paths: TargetPaths | Unavailable | None
 ) -> Surroundings:
     """Which managers and engine the fixes must be worded for."""
     return look_at_surroundings(host, target, platform, paths)
@@ -86,8 +109,20 @@ def plugin_broken(state: PluginsState) -> Findings:
             title=f"the plugin {plugin.name!r} of {plugin.distribution} could not be loaded",
             severity=Severity.WARNING,
             evidence=(state.shows(f"loading {plugin.name}", plugin.error),),
-            remedies=(Uninstall(distributions=(plugin.distribution,), why="or update it"),),
+            remedies=(_mended(plugin, state.python),),
         )
+
+
+def _mended(plugin: Broken, python: str) -> Run:
+    """Plugins live beside envdoctor, which is seldom the environment that is examined."""
+    pip, name = f"{shlex.quote(python or 'python')} -m pip", shlex.quote(plugin.distribution)
+    return Run(
+        title=f"update {plugin.distribution} where envdoctor is installed, or remove it there",
+        commands=(f"{pip} install --upgrade {name}", f"{pip} uninstall {name}"),
+        reach=Reach.ENVIRONMENT,
+        caveat="The first line is enough where a newer release is mended; the second gives the check up.",
+        verify="envdoctor rules",
+    )
 
 
 @check.rule
@@ -99,7 +134,7 @@ def probe_crashed(state: PluginsState) -> Findings:
             title=f"the probe {probe} broke, so what it looks at is not known",
             severity=Severity.NOTE,
             evidence=(state.shows(probe, error),),
-            remedies=(NoFix(reason="a defect of the plugin; please report it with the error above"),),
+            remedies=(DEFECT,),
         )
 
 
@@ -112,10 +147,67 @@ def probe_late(state: PluginsState) -> Findings:
             title=f"the probe {probe} did not come back within {deadline:g} s",
             severity=Severity.NOTE,
             evidence=(state.shows(probe, f"no answer within {deadline:g} s"),),
-            remedies=(NoFix(reason="whatever it reads does not answer; look for a dead mount or a hung device"),),
+            remedies=(
+                NoFix(reason="whatever it reads does not answer; look for a dead mount or a hung device"),
+            ),
         )
 
 
-def state_of(loaded: tuple[str, ...], broken: tuple[Broken, ...], crashed: dict[str, str], late: dict[str, float]) -> PluginsState:
+@check.rule
+def rule_crashed(crashes: Crashes) -> Findings:
+    """A rule of envdoctor broke while judging: a defect of the rule, not of the machine."""
+    for rule, error in crashes.rules.items():
+        yield Finding(
+            subject=f"rule:{rule}",
+            title=f"the rule {rule} broke, so what it judges is not known",
+            severity=Severity.NOTE,
+            evidence=(crashes.shows(rule, error),),
+            remedies=(DEFECT,),
+        )
+
+
+@check.rule
+def reader_crashed(crashes: Crashes) -> Findings:
+    """A reader of envdoctor broke over a part of the text, so that part was read for its messages only."""
+    for reader, error in crashes.readers.items():
+        yield Finding(
+            subject=f"reader:{reader}",
+            title=f"the reader {reader} broke, so what it reads in this text is not known",
+            severity=Severity.NOTE,
+            evidence=(crashes.shows(reader, error),),
+            remedies=(DEFECT,),
+        )
+
+
+@check.rule
+def fact_not_judged(strange: NotJudged) -> Findings:
+    """A recording holds facts that no installed check knows, so they were not judged."""
+    count = len(strange.names)
+    yield Finding(
+        title=f"{count} kind{'s' if count > 1 else ''} of recorded facts that no installed check knows",
+        severity=Severity.NOTE,
+        detail=(
+            "The recording was made by a newer envdoctor, or with a plugin that is not installed here. What "
+            "these facts show is missing from this report; everything else was judged as usual."
+        ),
+        evidence=tuple(Evidence("not judged", name, strange.source) for name in strange.names),
+        remedies=(
+            Change(
+                title="update envdoctor here, or install the plugin that recorded them", reach=Reach.SHELL
+            ),
+        ),
+    )
+
+
+def state_of(
+    loaded: tuple[str, ...], broken: tuple[Broken, ...], crashed: dict[str, str], late: dict[str, float]
+) -> PluginsState:
     """The fact that the engine contributes after it has looked."""
-    return PluginsState(loaded=loaded, broken=broken, crashed=crashed, late=late, source=Source("call", "envdoctor"))
+    return PluginsState(
+        loaded=loaded,
+        broken=broken,
+        crashed=crashed,
+        late=late,
+        python=sys.executable,
+        source=Source("call", "envdoctor"),
+    )

@@ -65,8 +65,8 @@ class ProbeBroke(Exception):  # noqa: N818 - the message alone is shown
     """A stranger's probe that did not come to its end; the message says how."""
 
 
-class _Late(Exception):  # noqa: N818 - never raised beyond this module
-    """Time is up. Not TimeoutError, which a probe may raise itself."""
+class ProbeLate(Exception):  # noqa: N818 - not TimeoutError, which a probe may raise itself
+    """The probe's time is up."""
 
 
 class _Job(msgspec.Struct, eq=False):
@@ -213,7 +213,7 @@ class Look:
         try:
             job, answer = self._answers.get(timeout=max(patience, 0.001))
         except queue.Empty:
-            job, answer = nearest, _Late()
+            job, answer = nearest, ProbeLate()
         if job not in self._running:
             return  # it was late, and has been reported so
         self._running.remove(job)
@@ -233,8 +233,8 @@ class Look:
         kept = could_not_look(answer)
         if kept is not None:
             self._note_unavailable(job, kept.reason, kept.would_allow)
-        elif isinstance(answer, _Late):
-            had = round(self._ends_at(job) - job.started, 3)
+        elif isinstance(answer, ProbeLate):
+            had = round(min(job.probe.deadline, self._end - job.started), 3)
             self._late[job.probe.name] = had
             self._note_unavailable(job, f"no answer within {had:g} s")
         else:
@@ -296,4 +296,14 @@ def type_named(base: type[Named], name: str) -> type[Named]:
     raise TypeError(f"{name!r} names no {base.__name__.lower()} of a loaded plugin")
 
 
-__all__ = ["Look", "Looked", "NotTried", "ProbeBroke", "ProbeEvent", "flatten", "gathered", "type_named"]
+__all__ = [
+    "Look",
+    "Looked",
+    "NotTried",
+    "ProbeBroke",
+    "ProbeEvent",
+    "ProbeLate",
+    "flatten",
+    "gathered",
+    "type_named",
+]

@@ -98,6 +98,30 @@ class CouldNotLook(Exception):
         self.would_allow = would_allow
 
 
+class Unknown(msgspec.Struct, frozen=True):
+    """What a recording holds and no loaded check knows (a newer version's, a stranger's): kept, never judged."""
+
+    facts: dict[str, Any] = {}
+    """By fact name, as JSON-like values."""
+    unavailable: dict[str, Unavailable] = {}
+    """By fact name."""
+    symptoms: tuple[dict[str, Any], ...] = ()
+    """As they were written, each with its ``kind``."""
+
+    def names(self) -> tuple[str, ...]:
+        """The fact types and symptom kinds, once each."""
+        kinds = (str(said["kind"]) for said in self.symptoms)
+        return tuple(dict.fromkeys((*self.facts, *self.unavailable, *kinds)))
+
+    def merged(self, other: Unknown) -> Unknown:
+        """Both, with `other`'s on top."""
+        return Unknown(
+            {**self.facts, **other.facts},
+            {**self.unavailable, **other.unavailable},
+            self.symptoms + tuple(said for said in other.symptoms if said not in self.symptoms),
+        )
+
+
 F = TypeVar("F", bound=Fact)
 S = TypeVar("S", bound=Symptom)
 
@@ -112,13 +136,13 @@ class Facts:
         known: Mapping[type[Fact], Fact] | None = None,
         unavailable: Mapping[type[Fact], Unavailable] | None = None,
         symptoms: tuple[Symptom, ...] = (),
-        unknown: Mapping[str, Any] | None = None,
+        unknown: Unknown | None = None,
     ) -> None:
         self._known = dict(known or {})
         self._unavailable = {kind: why for kind, why in (unavailable or {}).items() if kind not in self._known}
         self._symptoms = merge_symptoms(symptoms)
-        self.unknown: Mapping[str, Any] = dict(unknown or {})
-        """Facts by name whose type no loaded plugin knows: kept, never judged."""
+        self.unknown = unknown or Unknown()
+        """What no loaded check knows: kept, never judged."""
 
     @classmethod
     def of(cls, *things: Fact | Symptom | Unavailable, unavailable: tuple[type[Fact], ...] = ()) -> Facts:
@@ -156,7 +180,7 @@ class Facts:
             {**self._known, **other._known},
             {**self._unavailable, **other._unavailable},
             self._symptoms + other._symptoms,
-            {**self.unknown, **other.unknown},
+            self.unknown.merged(other.unknown),
         )
 
 

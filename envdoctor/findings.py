@@ -103,7 +103,6 @@ def _fold(group: list[Finding]) -> Finding:
     )
 
 
-def _joined(tuples: Iterator[tuple[object, ...]]) -> tuple:  # type: ignore[type-arg] # one helper for four
-element types
+def _joined(tuples: Iterator[tuple[object, ...]]) -> tuple:  # type: ignore[type-arg] # for any element
     """The elements of all tuples, once each, in order."""
     return tuple(dict.fromkeys(each for group in tuples for each in group))

@@ -1,78 +1,43 @@
 """`Host`: the only way for a probe to look at a machine, live or a tree of files that was copied from one.
 
-Links resolve inside `root`. A tree answers what files alone cannot hold (owners, modes, devices, errors, free space)
-from an `Overlay`, see `envdoctor.tree`.
+Links resolve inside `root`. A tree answers what files alone cannot hold (owners, modes, devices, errors, free
+space) from an `Overlay`, see `envdoctor.tree`.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import stat as modes
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from envdoctor.facts import CouldNotLook
-from envdoctor.probing.child import ChildRequest, ChildResult, run_child
+from envdoctor.filesystem import Space, Stat, stat_of
+from envdoctor.probing.child import run_child
 
-Kind = Literal["file", "directory", "link", "char", "block", "fifo", "socket", "other"]
-ABSENT = (errno.ENOENT, errno.ENOTDIR)
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from envdoctor.filesystem import Overlay
+    from envdoctor.probing.child import ChildRequest, ChildResult
+
+__all__ = ["Host", "Space", "Stat", "could_not_look"]
+
+ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ESRCH)
+"""Errors that mean *not there*; ESRCH is what the files of a process say that has just ended."""
 MAX_LINKS = 40
 TEXT_LIMIT = 1 << 20
-
-
-class Stat(msgspec.Struct, frozen=True):
-    """What stat(2) says of a path, without what no check judges."""
-
-    kind: Kind
-    mode: int
-    """Permission bits, 0o7777 at most."""
-    uid: int
-    gid: int
-    size: int = 0
-    device: tuple[int, int] | None = None
-    """Major and minor number of a character or block device."""
-    inode: tuple[int, int] = (0, 0)
-    """st_dev and st_ino: two paths with one pair are one file."""
-    mtime: float = 0.0
-
-
-class Space(msgspec.Struct, frozen=True):
-    """What statvfs(3) says of the file system under a path: bytes, inodes and mount flags."""
-
-    total: int
-    free: int
-    """Bytes that this user may still write."""
-    inodes: int
-    inodes_free: int
-    read_only: bool
-    noexec: bool
-
-
-class Overlay(Protocol):
-    """What a tree of files cannot hold by itself. Paths are absolute inside the tree, links resolved."""
-
-    def stat(self, path: str) -> Stat | None:
-        """An answer that replaces or completes the file's own, or None for the file's own. May raise OSError."""
-
-    def link(self, path: str) -> str | None:
-        """The target of a link that is not a file of the tree."""
-
-    def names(self, path: str) -> tuple[str, ...]:
-        """Names in a directory that are not files of the tree."""
-
-    def space(self, path: str) -> Space | None:
-        """The file system under a path, or None when it was not recorded."""
 
 
 class Host:
     """A machine to look at. All paths are absolute paths of that machine.
 
-    Methods raise OSError as the operating system does; `text` and `names` sort that into *not there* (None) and
+    Methods raise OSError as the operating system does; `text` and `names` sort that into *not there* (None)
+    and
     *could not look* (`CouldNotLook`), which is what most probes want.
     """
 
@@ -107,18 +72,16 @@ class Host:
         self.live = root == "/" and overlay is None
 
     @classmethod
-    def here(cls) -> Host:
-        """The machine that this process runs on."""
-        import platform
-
-        windows = os.name == "nt"
+    def here(cls, *, environ: Mapping[str, str] | None = None) -> Host:
+        """The machine that this process runs on; `environ` where it is not this process's own."""
+        posix = sys.platform != "win32"
         return cls(
-            environ=os.environ,
-            uid=-1 if windows else os.getuid(),
-            gid=-1 if windows else os.getgid(),
-            groups=() if windows else tuple(os.getgroups()),
-            system=platform.system().lower(),
-            machine=platform.machine(),
+            environ=os.environ if environ is None else environ,
+            uid=os.getuid() if posix else -1,
+            gid=os.getgid() if posix else -1,
+            groups=tuple(os.getgroups()) if posix else (),
+            system={"win32": "windows"}.get(sys.platform, sys.platform),
+            machine=os.uname().machine if posix else os.environ.get("PROCESSOR_ARCHITECTURE", "").lower(),
             run=run_child,
             cwd=_cwd(),
         )
@@ -139,75 +102,83 @@ class Host:
         try:
             return self.read(path, limit).decode("utf-8", "replace")
         except OSError as error:
-            return _absent_or_raise(path, error)
+            _sort(path, error)
+            return None
 
     def names(self, path: str, limit: int = 100_000) -> tuple[str, ...] | None:
-        """The sorted names in a directory, None when it is not there, `CouldNotLook` when it cannot be read."""
+        """Sorted names in a directory, None when it is not there, `CouldNotLook` when it cannot be read."""
         try:
             return self.listdir(path, limit)
         except OSError as error:
-            return _absent_or_raise(path, error)
+            _sort(path, error)
+            return None
 
     def status(self, path: str, *, follow: bool = True) -> Stat | None:
         """`stat`, None when the path is not there, `CouldNotLook` for any other error."""
         try:
             return self.stat(path, follow=follow)
         except OSError as error:
-            return _absent_or_raise(path, error)
+            _sort(path, error)
+            return None
 
     def read(self, path: str, limit: int = TEXT_LIMIT) -> bytes:
-        """Up to `limit` bytes from the start of a file. Never blocks on a pipe or device that has nothing to say."""
-        with self.opened(path) as (read_at, _):
-            return self._read_stream(read_at, limit)
-
-    @staticmethod
-    def _read_stream(read_at: Callable[[int, int], bytes], limit: int) -> bytes:
-        pieces: list[bytes] = []
-        offset = 0
-        while offset < limit:
-            piece = read_at(offset, min(limit - offset, 1 << 20))
-            if not piece:
-                break
-            pieces.append(piece)
-            offset += len(piece)
-        return b"".join(pieces)
+        """Up to `limit` bytes from a file's start. Never waits for a pipe or device with nothing to say."""
+        inside = self._readable(path)
+        told = self._overlay.content(inside) if self._overlay else None
+        if told is not None:
+            return told[:limit]
+        handle = self._open(inside)
+        try:
+            return _read_stream(handle, limit)
+        finally:
+            os.close(handle)
 
     @contextmanager
     def opened(self, path: str) -> Iterator[tuple[Callable[[int, int], bytes], int]]:
-        """A positional reader ``(offset, length) -> bytes`` of a file, and the file's size as stat tells it."""
-        self._refuse_by_overlay(path)
-        handle = os.open(self._inside(path), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+        """A positional reader ``(offset, length) -> bytes`` of a file, and its size as stat tells it."""
+        inside = self._readable(path)
+        told = self._overlay.content(inside) if self._overlay else None
+        if told is not None:
+            yield lambda offset, length: told[offset : offset + length], len(told)
+            return
+        handle = self._open(inside)
         try:
             yield lambda offset, length: os.pread(handle, length, offset), os.fstat(handle).st_size
         finally:
             os.close(handle)
 
+    def _open(self, inside: str) -> int:
+        """Without waiting for the other end of a pipe, and without becoming a terminal's process."""
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+        return os.open(self._outside(inside), flags | getattr(os, "O_BINARY", 0))
+
     def listdir(self, path: str, limit: int = 100_000) -> tuple[str, ...]:
         """Sorted names in a directory, at most `limit`."""
-        self._refuse_by_overlay(path)
-        extra = self._overlay.names(self.resolve(path)) if self._overlay else ()
-        names = set(extra)
+        inside = self._readable(path)
+        found: set[str] = set()
         try:
-            with os.scandir(self._inside(path)) as entries:
+            with os.scandir(self._outside(inside)) as entries:
                 for entry in entries:
-                    names.add(entry.name)
-                    if len(names) >= limit:
+                    found.add(entry.name)
+                    if len(found) >= limit:
                         break
         except FileNotFoundError:
-            if not extra:
+            if self.stat(path).kind != "directory":  # one that only the overlay knows
                 raise
-        return tuple(sorted(names))
+        return tuple(sorted(self._overlay.names(inside, found) if self._overlay else found))
 
     def stat(self, path: str, *, follow: bool = True) -> Stat:
         """stat(2), or lstat(2) with ``follow=False``."""
-        inside = self.resolve(path, last=follow)
-        if self._overlay:
+        inside = self._inside(path, last=follow)
+        if self._overlay is not None:
+            self._search(inside)
             if not follow and self._overlay.link(inside) is not None:
                 return Stat("link", 0o777, 0, 0)
             told = self._overlay.stat(inside)
             if told is not None:
                 return told
-        return _stat(os.lstat(self._outside(inside)) if not follow or self.root != "/" else os.stat(inside))
+        outside = self._outside(inside)
+        return stat_of(os.stat(outside) if self.live and follow else os.lstat(outside))
 
     def exists(self, path: str) -> bool:
         """Whether the path leads to something. An error other than *not there* raises `CouldNotLook`."""
@@ -215,27 +186,30 @@ class Host:
 
     def readlink(self, path: str) -> str:
         """The target of a symbolic link, as written."""
-        inside = self.resolve(path, last=False)
+        inside = self._inside(path, last=False)
+        self._search(inside)
         told = self._overlay.link(inside) if self._overlay else None
         return told if told is not None else os.readlink(self._outside(inside))
 
     def may(self, path: str, want: int) -> bool:
-        """Whether this user may read, write or execute (os.R_OK, W_OK, X_OK) the path; False when it is not there."""
+        """Whether this user may read, write or execute it (os.R_OK, W_OK, X_OK); not when it is not there."""
         if self.live:
             return os.access(path, want)
         try:
             status = self.stat(path)
+            space = self.space(path) if want & os.W_OK else None
         except OSError:
             return False
-        if want & os.W_OK and (space := self.space(path)) is not None and space.read_only:
-            return False
-        return _may(status, want, self.uid, {self.gid, *self.groups})
+        return not (space and space.read_only) and self._allows(status, want)
 
     def space(self, path: str) -> Space | None:
-        """The file system under a path; None when a tree does not tell. Raises OSError when the path is not there."""
+        """The file system under a path; None where it is not told. Raises OSError when nothing is there."""
+        inside = self._inside(path)
         if self._overlay is not None:
-            return self._overlay.space(self.resolve(path))
-        told = os.statvfs(path)
+            return self._overlay.space(inside)
+        if sys.platform == "win32":
+            return None
+        told = os.statvfs(self._outside(inside))
         return Space(
             total=told.f_frsize * told.f_blocks,
             free=told.f_frsize * told.f_bavail,
@@ -248,12 +222,10 @@ class Host:
     def resolve(self, path: str, *, last: bool = True) -> str:
         """The path with every link resolved inside the root; with ``last=False`` the last component is kept.
 
-        On the live machine the path is returned as it is: the kernel resolves it.
+        What is not there is kept as it is written. Raises OSError for a loop of links.
         """
-        if self.live:
-            return path
         done: list[str] = []
-        todo = [part for part in reversed(path.split("/")) if part not in ("", ".")]
+        todo = _parts(path)
         links = 0
         while todo:
             part = todo.pop()
@@ -270,7 +242,7 @@ class Host:
                 raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
             if target.startswith("/"):
                 done.clear()
-            todo.extend(each for each in reversed(target.split("/")) if each not in ("", "."))
+            todo.extend(_parts(target))
         return "/" + "/".join(done)
 
     def _link_target(self, inside: str) -> str | None:
@@ -282,26 +254,82 @@ class Host:
         except OSError:
             return None  # no link, or nothing there: whoever opens the path gets the error itself
 
+    def _inside(self, path: str, *, last: bool = True) -> str:
+        """The path as `_outside` takes it; on the live machine the kernel itself resolves links."""
+        return path if self.live else self.resolve(path, last=last)
+
     def _outside(self, inside: str) -> str:
         return inside if self.root == "/" else os.path.join(self.root, inside.lstrip("/"))
 
-    def _inside(self, path: str) -> str:
-        return self._outside(self.resolve(path))
+    def _readable(self, path: str) -> str:
+        """The path inside the root, once the overlay does not keep this user from reading it."""
+        inside = self._inside(path)
+        if self._overlay is not None:
+            self._search(inside)
+            told = self._overlay.stat(inside)
+            if told is not None and not self._allows(told, os.R_OK):
+                raise _denied(path)
+        return inside
 
-    def _refuse_by_overlay(self, path: str) -> None:
-        """A tree may say that opening a path fails, or that its mode keeps this user out."""
+    def _search(self, inside: str) -> None:
+        """Raise as the kernel would where the overlay bars a directory on the way."""
         if self._overlay is None:
             return
-        told = self._overlay.stat(self.resolve(path))
-        if told is not None and not _may(told, os.R_OK, self.uid, {self.gid, *self.groups}):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        for end in (place for place, letter in enumerate(inside) if letter == "/" and place):
+            told = self._overlay.stat(inside[:end])
+            if told is not None and told.kind == "directory" and not self._allows(told, os.X_OK):
+                raise _denied(inside)
+
+    def _allows(self, status: Stat, want: int) -> bool:
+        """The classic permission check: root may all but execute what nobody may."""
+        if self.uid == 0:
+            return not want & os.X_OK or status.kind == "directory" or bool(status.mode & 0o111)
+        shift = 6 if self.uid == status.uid else 3 if status.gid in (self.gid, *self.groups) else 0
+        return (status.mode >> shift) & want == want
 
 
-def _absent_or_raise(path: str, error: OSError) -> None:
+def could_not_look(error: BaseException) -> CouldNotLook | None:
+    """What an exception says of a probe that was kept from looking; None for *not there* and for a defect."""
+    if isinstance(error, CouldNotLook):
+        return error
+    if not isinstance(error, OSError) or error.errno is None or error.errno in ABSENT:
+        return None
+    allow = "run as root, or as a user who may read it" if error.errno in (errno.EACCES, errno.EPERM) else ""
+    where = f"{error.filename}: " if error.filename else ""
+    return CouldNotLook(f"{where}{error.strerror}", allow)
+
+
+def _sort(path: str, error: OSError) -> None:
+    """Return for *not there*; for the rest raise `CouldNotLook`, naming the path as it was asked for."""
     if error.errno in ABSENT:
         return
-    allow = "run as root, or as a user who may read it" if error.errno in (errno.EACCES, errno.EPERM) else ""
-    raise CouldNotLook(f"{path}: {error.strerror or error}", allow) from error
+    kept = could_not_look(error)
+    reason, allow = (error.strerror, kept.would_allow) if kept else (str(error), "")
+    raise CouldNotLook(f"{path}: {reason}", allow) from error
+
+
+def _denied(path: str) -> PermissionError:
+    return PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+
+def _parts(path: str) -> list[str]:
+    """The components of a path, the first one last, so that it is popped first."""
+    return [part for part in reversed(path.split("/")) if part not in ("", ".")]
+
+
+def _read_stream(handle: int, limit: int) -> bytes:
+    pieces: list[bytes] = []
+    rest = limit
+    while rest > 0:
+        try:
+            piece = os.read(handle, min(rest, 1 << 20))
+        except BlockingIOError:
+            break  # a pipe that is open at its other end, and empty
+        if not piece:
+            break
+        pieces.append(piece)
+        rest -= len(piece)
+    return b"".join(pieces)
 
 
 def _cwd() -> str:
@@ -309,40 +337,3 @@ def _cwd() -> str:
         return os.getcwd()
     except OSError:
         return "/"  # the directory was removed under us; nothing that a check asks depends on it
-
-
-def _stat(raw: os.stat_result) -> Stat:
-    device = None
-    if modes.S_ISCHR(raw.st_mode) or modes.S_ISBLK(raw.st_mode):
-        device = (os.major(raw.st_rdev), os.minor(raw.st_rdev))
-    return Stat(
-        kind=_kind(raw.st_mode),
-        mode=modes.S_IMODE(raw.st_mode),
-        uid=raw.st_uid,
-        gid=raw.st_gid,
-        size=raw.st_size,
-        device=device,
-        inode=(raw.st_dev, raw.st_ino),
-        mtime=raw.st_mtime,
-    )
-
-
-def _kind(mode: int) -> Kind:
-    tests: tuple[tuple[Callable[[int], bool], Kind], ...] = (
-        (modes.S_ISREG, "file"),
-        (modes.S_ISDIR, "directory"),
-        (modes.S_ISLNK, "link"),
-        (modes.S_ISCHR, "char"),
-        (modes.S_ISBLK, "block"),
-        (modes.S_ISFIFO, "fifo"),
-        (modes.S_ISSOCK, "socket"),
-    )
-    return next((kind for test, kind in tests if test(mode)), "other")
-
-
-def _may(status: Stat, want: int, uid: int, groups: set[int]) -> bool:
-    """The classic permission check: root may all but execute what nobody may."""
-    if uid == 0:
-        return not want & os.X_OK or status.kind == "directory" or bool(status.mode & 0o111)
-    shift = 6 if uid == status.uid else 3 if status.gid in groups else 0
-    return (status.mode >> shift) & want == want

@@ -184,8 +184,7 @@ def _said_by(bound: BoundRule) -> tuple[list[Finding], str]:
     for call in bound.calls:
         try:
             said.extend(_verified(finding) for finding in call.sign(*call.arguments))
-        except Exception as error:  # noqa: PERF203 - a rule is a plugin's code, and the other signs still
-        speak
+        except Exception as error:  # noqa: PERF203 - the other signs still speak
             crash = f"{type(error).__name__}: {error}"
     return merged(said), crash
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
-from typing import ClassVar
+import sys
+from typing import TYPE_CHECKING, ClassVar
 
 from envdoctor.facts import Fact, Source
-from envdoctor.host import Host
+
+if TYPE_CHECKING:
+    from envdoctor.host import Host
+
+GLIBC_BANNER = re.compile(rb"GNU C Library .{0,60}?version (\d+\.\d+)", re.DOTALL)
+"""What every glibc says of itself when it is run as a program, and so holds as text."""
 
 
 class Platform(Fact, frozen=True):
@@ -30,7 +37,7 @@ class Platform(Fact, frozen=True):
     """``glibc`` or ``musl``."""
     libc_version: str | None = None
     wsl: bool = False
-    """A kernel of the Windows Subsystem for Linux, version 2."""
+    """A kernel of the Windows Subsystem for Linux, version 2 (the first writes itself ``-Microsoft``)."""
 
     @property
     def is_linux(self) -> bool:
@@ -39,9 +46,9 @@ class Platform(Fact, frozen=True):
 
 
 def look_at_platform(host: Host) -> Platform:
-    """Read the platform from files; only the C library's version is asked of our own process, which runs on it."""
+    """Read the platform from files; on the live machine, our own process knows its C library."""
     release = _os_release(host)
-    kernel = (host.text("/proc/sys/kernel/osrelease") or "").strip() or (os.uname().release if host.live else None)
+    kernel = (host.text("/proc/sys/kernel/osrelease") or "").strip() or _own_kernel(host)
     libc, version = _libc(host)
     return Platform(
         system=host.system,
@@ -53,9 +60,13 @@ def look_at_platform(host: Host) -> Platform:
         pretty_name=release.get("PRETTY_NAME"),
         libc=libc,
         libc_version=version,
-        wsl=kernel is not None and "microsoft" in kernel.lower(),
+        wsl=kernel is not None and "microsoft" in kernel and host.system == "linux",
         source=Source("file", "/etc/os-release"),
     )
+
+
+def _own_kernel(host: Host) -> str | None:
+    return os.uname().release if host.live and sys.platform != "win32" else None
 
 
 def _os_release(host: Host) -> dict[str, str]:
@@ -75,20 +86,14 @@ def _os_release(host: Host) -> dict[str, str]:
 def _libc(host: Host) -> tuple[str | None, str | None]:
     if host.system != "linux":
         return None, None
-    if host.live:
-        try:
-            told = os.confstr("CS_GNU_LIBC_VERSION")
-        except (ValueError, OSError):
-            told = None
-        if told:
-            name, _, version = told.partition(" ")
+    if host.live and "CS_GNU_LIBC_VERSION" in os.confstr_names:
+        name, _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").partition(" ")
+        if version:
             return name, version
-    if any(name.startswith("ld-musl-") for name in host.names("/lib") or ()):
-        return "musl", None
-    for directory in ("/lib/x86_64-linux-gnu", "/lib/aarch64-linux-gnu", "/lib64", "/usr/lib64", "/usr/lib"):
-        for name in host.names(directory) or ():
-            if name.startswith("libc-2.") and name.endswith(".so"):
-                return "glibc", name[len("libc-") : -len(".so")]
-            if name == "libc.so.6":
-                return "glibc", None
-    return None, None
+    for directory in (f"/lib/{host.machine}-linux-gnu", "/lib64", "/usr/lib64", "/usr/lib"):
+        found = host.status(f"{directory}/libc.so.6")
+        if found is not None:
+            banner = GLIBC_BANNER.search(host.read(f"{directory}/libc.so.6", 8 << 20))
+            return "glibc", banner[1].decode() if banner else None
+    musl = any(name.startswith("ld-musl-") for name in host.names("/lib") or ())
+    return ("musl", None) if musl else (None, None)

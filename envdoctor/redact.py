@@ -1,16 +1,16 @@
-"""Redaction: what names a person, a machine or a device becomes a token, the same everywhere, so that judging is not
-affected: equal stays equal, an address keeps its class, a path its shape. Keys are never touched.
+"""Redaction: what names a person, a machine or a device becomes a token, the same everywhere.
 
-What is replaced: UUIDs of GPUs and MIG instances (and any other), serial numbers, MAC and IP addresses, InfiniBand
-GUIDs, host names, account names, home directories, and what looks like a secret. What is left: paths below the home
-directory, project names, versions, and accounts and hosts that every machine has (see `envdoctor.redact_words`).
+Judging is not affected: equal stays equal, an address keeps its class, a path its shape. Keys are never
+touched. What is replaced: UUIDs of GPUs and MIG instances (and any other), serial numbers, MAC and IP
+addresses, InfiniBand GUIDs, host names, account names, home directories, and what looks like a secret. What
+is left: paths below the home directory, project names, versions, and accounts and hosts that every machine
+has (`envdoctor.redact_words`).
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -20,6 +20,8 @@ from envdoctor.redact_names import HOST_KEY, NAMING_KEY, USER_KEY, Names
 from envdoctor.redact_secrets import hide_secrets, is_secret_key
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from envdoctor.host import Host
     from envdoctor.report import Report
     from envdoctor.snapshot import FactsDocument
@@ -42,7 +44,7 @@ _UUID = re.compile(
     r"(?<![0-9A-Za-z])([0-9a-fA-F]{8})([-_])([0-9a-fA-F]{4})\2([0-9a-fA-F]{4})\2([0-9a-fA-F]{4})\2([0-9a-fA-F]{12})(?![0-9A-Za-z])"
 )
 _UUID_TOKEN = re.compile(r"00000000([-_])0000\1(?:0000)\1(?:0000)\1(\d{12})")
-_SHORT_UUID = re.compile(r"\b(GPU|MIG)-(?=[a-f]*\d)([0-9a-f]{4,8}(?:-[0-9a-f]{0,12}){0,4})(?![\w-])")
+_SHORT_UUID = re.compile(r"\b(GPU|MIG)-(?=[a-fA-F]*\d)([0-9a-fA-F]{6,8}(?:-[0-9a-fA-F]{0,12}){0,4})(?![\w-])")
 _BARE_ID_KEY = re.compile(r"(?i)(?:^|[_.-])(?:machine_?id|boot_?id|product_uuid|instance_id)$")
 _SERIAL_KEY = re.compile(r"(?i)(?:^|[_.-])serial(?:_?(?:number|no))?$")
 _SERIAL = re.compile(r"(?i)\bserial(?:[ _]?(?:number|no\.?))?\s*[:=]\s*(?P<name>[A-Za-z0-9-]{6,})")
@@ -50,27 +52,41 @@ _MAC = re.compile(
     r"(?<![\w:.-])[0-9a-fA-F]{2}(?:(?::[0-9a-fA-F]{2}){5}(?:(?::[0-9a-fA-F]{2}){14})?|(?:-[0-9a-fA-F]{2}){5})(?![\w:-])"
 )
 _GUID_KEY = re.compile(r"(?i)guid$")
-_GUID = re.compile(r"(?i)\b(?P<key>\w*guid\W{1,4})(?P<name>(?:0x)?[0-9a-f]{16}|[0-9a-f]{4}(?::[0-9a-f]{4}){3})\b")
+_GUID = re.compile(
+    r"(?i)\b(?P<key>\w*guid\W{1,4})(?P<name>(?:0x)?[0-9a-f]{16}|[0-9a-f]{4}(?::[0-9a-f]{4}){3})\b"
+)
 _GUID_VALUE = re.compile(r"(?i)(?:0x)?[0-9a-f]{16}|[0-9a-f]{4}(?::[0-9a-f]{4}){3}")
 _V4 = re.compile(
-    r"(?<![\w.])(?P<before>[=<>~!]=\s?|[vV](?:ersion)?[ :=]*|-)?(?P<name>\d{1,3}(?:\.\d{1,3}){3}(?:/\d{1,2}(?!\d))?)"
-    r"(?P<after>:\d{1,5}\b|<\d+>)?(?![\w+]|\.\w|-\w)"
+    r"(?<![\w.])(?P<before>[=<>~!]=\s?|[vV](?:ersion)?[ :=]*|-)?"
+    r"(?P<name>\d{1,3}(?:\.\d{1,3}){3}(?:/\d{1,2}(?!\d))?)(?P<after>:\d{1,5}\b|<\d+>)?(?![\w+]|\.\w)(?P<dash>(?=-))?"
 )
-_V6 = re.compile(r"(?<![\w:.])(?=[0-9a-fA-F:]*:[0-9a-fA-F]*:)[0-9a-fA-F:]{3,39}(?:\.\d{1,3}){0,3}(?![\w:])")
+_V6 = re.compile(
+    r"(?:(?<![0-9a-fA-F:.])|(?<=[g-zG-Z]:))(?=[0-9a-fA-F]*:[0-9a-fA-F]*:)[0-9a-fA-F:]{3,39}(?:\.\d{1,3}){0,3}(?![\w:])"
+)
 _ADDRESS_WORDS = re.compile(
-    r"(?i)addr|\b(?:ip|inet|peer|host|connect|socket|remote|listen|bind|rendezvous|tcp|server|gateway|route|via|from|ping)"
+    r"(?i)addr|\b(?:ips?|inet|peer|connect|socket|remote|listen|bind|rendezvous|tcp|gateway|ping|nameserver)"
 )
-_ADDRESS_KEY = re.compile(r"(?i)addr|peer|host|gateway|route|subnet|network|interface|nameserver|remote|(?:^|[_.-])ips?$")
+_ADDRESS_KEY = re.compile(
+    r"(?i)addr|peer|host|gateway|route|subnet|network|interface|nameserver|remote|(?:^|[_.-])ips?$"
+)
 _VERSION_KEY = re.compile(
     r"(?i)version|release|distribution|package|require|wheel|metadata|soname|bios|firmware|inforom|curand|cu1\d"
 )
+_HIGHEST_VERSION = 26
+"""No component of a PyTorch machine has four-part versions beyond this: cuBLAS 12.4.5.8 is one, 52.12.33.4
+is not.
+"""
+_REPORT_TERMS = frozenset(
+    ("id", "consequence_of", "docs", "schema", "severity", "confidence", "role", "outcome")
+)
+"""Keys of the report document whose values are its own vocabulary."""
 
 
 class Redactor:
     """Replaces what names someone, the same by the same for as long as it lives.
 
-    Give it everything at once (`tree`), or text by text (`text`): a name is known from the first place that shows it
-    to be one, so that `learn` should see all texts before the first is replaced.
+    Give it everything at once (`tree`), or text by text (`text`). A name is known from the first place that
+    shows it to be one, so `learn` should see all texts before the first is replaced.
     """
 
     def __init__(self, *, user: str = "", home: str = "", hostname: str = "") -> None:
@@ -84,10 +100,12 @@ class Redactor:
         """What was replaced so far, of `KINDS`."""
         return tuple(kind for kind in KINDS if kind in self._kinds)
 
-    def tree(self, value: Any) -> Any:
-        """A JSON-like value with every string in it redacted; keys, numbers and shape stay."""
-        _walk(value, (), self._learn)
-        return _walk(value, (), self.text)
+    def tree(self, value: Any, keep: frozenset[str] = frozenset()) -> Any:
+        """A JSON-like value, its strings redacted; keys, numbers, shape and what is under the keys `keep`
+        stay.
+        """
+        _walk(value, (), keep, self._learn)
+        return _walk(value, (), keep, self.text)
 
     def learn(self, text: str) -> None:
         """Take note of the names in a text without replacing anything yet."""
@@ -120,7 +138,7 @@ class Redactor:
                 self._numbers.of("UUID", match[0].replace("_", "-").lower())
 
     def text(self, text: str, keys: Keys = ()) -> str:
-        """One redacted text. `keys` lead to it in a document: they tell a version from an address, a name from a word."""
+        """One redacted text. `keys` lead to it in a document: they tell a version from an address."""
         self._learn(text, keys)
         key = keys[-1] if keys else ""
         if is_secret_key(key) and text:
@@ -153,10 +171,10 @@ class Redactor:
         """CUDA takes any unambiguous start of a UUID: give the whole token of the one that is meant."""
         if not match[2].strip("0-"):
             return match[0]
-        meant = [full for full in self._numbers.known("UUID") if str(full).startswith(match[2])]
+        meant = [full for full in self._numbers.known("UUID") if str(full).startswith(match[2].lower())]
         if len(meant) > 1:
             return f"{match[1]}-00000000"  # as ambiguous as it was: every token begins so
-        number = self._numbers.of("UUID", meant[0] if meant else match[2])
+        number = self._numbers.of("UUID", meant[0] if meant else match[2].lower())
         return f"{match[1]}-00000000-0000-0000-0000-{number:012d}"
 
     def _serials(self, text: str, key: str) -> str:
@@ -213,19 +231,19 @@ class Redactor:
 
 
 def _is_address(match: re.Match[str], text: str, keys: Keys) -> bool:
-    """Whether four numbers with dots are an address and not a version such as cuDNN's 9.1.0.70 or cuRAND's 10.3.5.147."""
+    """Whether four numbers with dots are an address, and not a version such as cuRAND's 10.3.5.147."""
     if any(len(part) > 1 and part[0] == "0" for part in match["name"].partition("/")[0].split(".")):
         return False
     if match["after"] or "/" in match["name"]:
         return True
-    if match["before"] or any(_VERSION_KEY.search(key) for key in keys):
-        return False
-    if any(_ADDRESS_KEY.search(key) for key in keys):
-        return True
     first = int(match["name"].partition(".")[0])
-    if first == 10:
-        return not _VERSION_KEY.search(text)
-    return first > 26 or bool(_ADDRESS_WORDS.search(text))
+    if any(_VERSION_KEY.search(key) for key in keys) or match["before"] not in (None, "-"):
+        return False
+    if any(_ADDRESS_KEY.search(key) for key in keys) or first > _HIGHEST_VERSION:
+        return True
+    if match["before"] or match["dash"] is not None:
+        return False
+    return "curand" not in text.lower() if first == 10 else bool(_ADDRESS_WORDS.search(text))
 
 
 def _is_serial(text: str) -> bool:
@@ -236,17 +254,21 @@ def _is_word(text: str) -> bool:
     return bool(text) and not any(each in text for each in " /\\\n:@=,;")
 
 
-def _walk(value: Any, keys: Keys, change: Callable[[str, Keys], str]) -> Any:
+def _walk(value: Any, keys: Keys, keep: frozenset[str], change: Callable[[str, Keys], str]) -> Any:
     """Apply `change` to every string of a JSON-like value; what labels a ``value`` counts as a key to it."""
     if isinstance(value, str):
         return change(value, keys)
     if isinstance(value, (list, tuple)):
-        return [_walk(each, keys, change) for each in value]
+        return [_walk(each, keys, keep, change) for each in value]
     if not isinstance(value, dict):
         return value
-    label = next((value[each] for each in ("fact", "variable", "name") if isinstance(value.get(each), str)), None)
+    label = next(
+        (value[each] for each in ("fact", "variable", "name") if isinstance(value.get(each), str)), None
+    )
     return {
-        key: _walk(each, (*keys, label) if key == "value" and label else (*keys, str(key)), change)
+        key: each
+        if key in keep
+        else _walk(each, (*keys, label if key == "value" and label else str(key)), keep, change)
         for key, each in value.items()
     }
 
@@ -255,28 +277,17 @@ def redact_document(
     document: FactsDocument, *, user: str, home: str, hostname: str
 ) -> tuple[FactsDocument, tuple[str, ...]]:
     """The document without what names someone, and the kinds of things that were replaced."""
+    from envdoctor.snapshot import FactsDocument
+
     redactor = Redactor(user=user, home=home, hostname=hostname)
-    body = {
-        "facts": document.facts,
-        "unavailable": {name: msgspec.to_builtins(gap) for name, gap in document.unavailable.items()},
-        "symptoms": document.symptoms,
-    }
-    new = redactor.tree(body)
-    redacted = msgspec.structs.replace(
-        document,
-        recorded=msgspec.structs.replace(document.recorded, redacted=True),
-        facts=new["facts"],
-        unavailable=msgspec.convert(new["unavailable"], dict[str, type(next(iter(document.unavailable.values())))])
-        if document.unavailable
-        else {},
-        symptoms=new["symptoms"],
-    )
-    return redacted, redactor.kinds
+    new = redactor.tree(msgspec.to_builtins(document), keep=frozenset(("schema", "recorded")))
+    new["recorded"]["redacted"] = True
+    return msgspec.convert(new, FactsDocument), redactor.kinds
 
 
 def redact_report(report: Report, redactor: Redactor) -> Report:
-    """A report without what names someone; rule ids, names of checks and commands keep their words."""
-    return msgspec.convert(redactor.tree(msgspec.to_builtins(report)), type(report))
+    """A report without what names someone; rule ids and the document's own vocabulary stay."""
+    return msgspec.convert(redactor.tree(msgspec.to_builtins(report), keep=_REPORT_TERMS), type(report))
 
 
 def own_names(host: Host) -> dict[str, str]:

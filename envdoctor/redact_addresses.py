@@ -1,14 +1,18 @@
 """Network addresses: replaced by others of the same class, the same by the same, neighbours by neighbours.
 
-Loopback, multicast and unspecified addresses stay. Private IPv4 addresses keep the host's own octet and, between one
-another, every common prefix down to /24, so that what was one subnet is one subnet. Public ones move into the ranges
-that RFC 5737 and RFC 3849 set aside for documentation, one /24 (IPv6: one /64) for each that was there.
+Loopback, multicast and unspecified addresses stay. Private IPv4 addresses keep the host's own octet and,
+between one another, every common prefix down to /24, so that what was one subnet is one subnet. Public ones
+move into the ranges that RFC 5737 and RFC 3849 set aside for documentation, one /24 (IPv6: one /64) for
+each that was there.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
 
 PRIVATE = tuple(
     ipaddress.IPv4Network(each)
@@ -18,7 +22,7 @@ KEPT = tuple(
     ipaddress.IPv4Network(each)
     for each in ("172.17.0.0/16", "192.168.122.0/24", "169.254.169.0/24")  # Docker, libvirt, cloud metadata
 )
-"""Private networks that software sets up by default: the same on thousands of machines, and rules may know them."""
+"""Private networks that software sets up by default: the same everywhere, and rules may know them."""
 
 DOCUMENTATION = tuple(
     ipaddress.IPv4Network(each) for each in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24")
@@ -83,6 +87,8 @@ class Addresses:
     def v4(self, address: ipaddress.IPv4Address, length: int | None = None) -> ipaddress.IPv4Address:
         """The replacement; with a prefix `length`, a network's own address stays a network's own address."""
         value = int(address)
+        if any(address in each for each in KEPT):
+            return address
         home = next((each for each in PRIVATE if address in each), None)
         if length is not None and home is not None and length <= home.prefixlen:
             return address
@@ -92,7 +98,7 @@ class Addresses:
         return ipaddress.IPv4Address(new)
 
     def _private(self, value: int, start: int) -> int:
-        """Flip bits from `start` down to /24, each depending only on those before it: common prefixes stay common."""
+        """Flip bits from `start` down to /24, each by those before it alone: common prefixes stay common."""
         new, changed = value >> (32 - start), False
         for depth in range(start, 24):
             prefix, bit = value >> (32 - depth), (value >> (31 - depth)) & 1
@@ -106,7 +112,7 @@ class Addresses:
 
     @staticmethod
     def _new_flip(depth: int, prefix: int, bit: int, start: int, changed: bool) -> int:
-        """Change at least one bit; keep ``x.y.0.0`` at ``.0.0``; for the rest make the address as plain as can be."""
+        """Change at least one bit; keep ``x.y.0.0`` at ``.0.0``; for the rest make the address plain."""
         if not changed:
             return 1
         third_octet_is_zero_so_far = depth >= 16 > start and prefix & ((1 << (depth - 16)) - 1) == 0
@@ -150,7 +156,12 @@ class Addresses:
         """A locally administered address in the same notation; multicast and empty ones stay."""
         separator = "-" if "-" in text else ":"
         octets = [int(each, 16) for each in text.split(separator)]
-        if octets[0] & 1 or not any(octets) or octets[:4] == [2, 0, 0, 0] or octets[:-2] == [0] * (len(octets) - 2):
+        if (
+            octets[0] & 1
+            or not any(octets)
+            or octets[:4] == [2, 0, 0, 0]
+            or octets[:-2] == [0] * (len(octets) - 2)
+        ):
             return text
         number = self._numbers.of("MAC", tuple(octets))
         head = [2, 0, 0, 0] if len(octets) == 6 else [0] * (len(octets) - 2)

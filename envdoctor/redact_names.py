@@ -1,16 +1,20 @@
 """Names of people and machines: where text says that a word is one, and what it is replaced by.
 
-A name is replaced everywhere as a whole word or path component once some place has shown that it is a name. Where it
-is also an ordinary word (an account called ``cuda``), it is replaced only in such places.
+A name is replaced everywhere as a whole word or path component once some place has shown that it is a name.
+Where it is also an ordinary word (an account called ``cuda``), it is replaced only in such places.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
-from envdoctor.redact_addresses import Numbers
 from envdoctor.redact_words import COMMON_ACCOUNTS, COMMON_HOSTS, ORDINARY_WORDS, PUBLIC_DOMAINS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from envdoctor.redact_addresses import Numbers
 
 _ACCOUNT = r"(?P<name>[A-Za-z_](?:[\w.-]*[\w$])?)"
 _HOST = r"(?P<name>[A-Za-z0-9](?:[\w-]*\w)?(?:\.[A-Za-z0-9](?:[\w-]*\w)?)*)"
@@ -37,22 +41,23 @@ USER_PLACES = tuple(
 HOST_PLACES = tuple(
     re.compile(pattern, re.MULTILINE)
     for pattern in (
-        rf"^(?:[A-Z][a-z]{{2}} [ \d]\d \d\d:\d\d:\d\d|\d{{4}}-\d\d-\d\dT[\d:.,]+(?:Z|[+-]\d\d:?\d\d)?) {_HOST} "
-        r"(?=[\w./()@-]+(?:\[\d+\])?:)",
+        r"^(?:[A-Z][a-z]{2} [ \d]\d \d\d:\d\d:\d\d|\d{4}-\d\d-\d\dT[\d:.,]+(?:Z|[+-]\d\d:?\d\d)?) "
+        rf"{_HOST} (?=[\w./()@-]+(?:\[\d+\])?:)",
         rf"(?:^|[\s|]){_HOST}:\d+:\d+ \[\d+\] (?:\S+ )?NCCL",
         rf"(?:^|[\s\[(])[A-Za-z_][\w.-]*@{_HOST}(?=:[~/]|[ \]])",
         rf"\bssh\s+(?:[\w.-]+@)?{_HOST}(?=\s|$)",
         rf"\b(?:https?|ftp|ssh|git|tcp|udp|grpc|etcd|redis|s3|wss?)://(?:[^/@\s]*@)?{_HOST}",
-        rf"\b(?i:MASTER_ADDR|HOSTNAME|SLURMD_NODENAME|NODENAME|rdzv_endpoint|host ?name|node ?name)\s*[:=]\s*[\"']?{_HOST}",
+        r"\b(?i:MASTER_ADDR|HOSTNAME|SLURMD_NODENAME|NODENAME|rdzv_endpoint|host ?name|node ?name)"
+        rf"\s*[:=]\s*[\"']?{_HOST}",
         rf"\bconnect(?:ed|ing|ion)? to \[?\(?[\"']?{_HOST}[\"']?(?=\]?(?:, ?\d|:\d))",
         r"(?P<name>\bip-\d{1,3}-\d{1,3}-\d{1,3}-\d{1,3}(?:\.[\w-]+)*)",
     )
 )
 """Where a word is a host's name, in free text."""
 
-USER_KEY = re.compile(r"(?i)(?:^|[_.-])(?:user|users|username|owner|login|logname|account|groups?|members)$")
+USER_KEY = re.compile(r"(?i)(?:^|[_.-])(?:users?|username|logname|login)$")
 HOST_KEY = re.compile(
-    r"(?i)(?:^|[_.-])(?:host|hosts|hostname|hostnames|nodename|node_name|master_addr|fqdn|rdzv_endpoint|domain|peer)$"
+    r"(?i)(?:^|[_.-])(?:host|hosts|hostname|hostnames|nodename|node_name|master_addr|fqdn|rdzv_endpoint)$"
 )
 NAMING_KEY = re.compile(
     r"(?i)(?:^|[_.-])(?:name|names|kind|fact|id|distribution|distribution_like|package|packages|module|modules|library"
@@ -81,8 +86,10 @@ class Names:
 
     def protect(self, words: Iterable[str]) -> None:
         """Words that this document uses as terms: keys, distributions, libraries."""
-        self._protected.update(word.lower() for word in words)
-        self._revision += 1
+        new = {word.lower() for word in words} - self._protected
+        if new:
+            self._protected |= new
+            self._revision += 1
 
     def _learn_home(self, user: str, home: str) -> None:
         """A home folder outside the usual places is replaced as a whole prefix."""
@@ -161,22 +168,28 @@ class Names:
         return self.user(bare) + name[len(bare) :]
 
     def is_distinctive(self, name: str) -> bool:
-        """Whether the word can be nothing but a name: not an ordinary word, nor one that the document uses as a term."""
+        """Whether the word can be nothing but a name: no ordinary word, and no term of this document."""
         low = name.lower()
-        return len(name) >= 3 and not name.isdigit() and low not in ORDINARY_WORDS and low not in self._protected
+        return (
+            len(name) >= 3 and not name.isdigit() and low not in ORDINARY_WORDS and low not in self._protected
+        )
 
     def _compiled(self) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
         """The known distinctive names as two patterns, made anew when a name was learned."""
         revision, users, hosts = self._patterns
         if revision != self._revision:
             users = _whole_words(filter(self.is_distinctive, map(str, self._numbers.known("user"))))
-            hosts = _host_words(filter(self.is_distinctive, map(str, self._numbers.known("host"))), self._domains)
+            hosts = _host_words(
+                filter(self.is_distinctive, map(str, self._numbers.known("host"))), self._domains
+            )
             self._patterns = (self._revision, users, hosts)
         return users, hosts
 
 
 def _may_be_user(name: str) -> bool:
-    return bool(name) and name.lower() not in COMMON_ACCOUNTS and not _USER_TOKEN.fullmatch(name) and name[0] != "."
+    if not name or name.isdigit() or name[0] in ".-":
+        return False
+    return name.lower() not in COMMON_ACCOUNTS and not _USER_TOKEN.fullmatch(name)
 
 
 def _may_be_host(name: str) -> bool:
@@ -202,7 +215,9 @@ def _named(replace: Callable[[str], str]) -> Callable[[re.Match[str]], str]:
 
 
 def _whole_words(names: Iterator[str]) -> re.Pattern[str] | None:
-    """Longest first, bounded so that neither ``flash-attn`` nor ``alice.py`` matches ``flash`` or ``alice``."""
+    """Longest first, bounded so that neither ``flash-attn`` nor ``alice.py`` matches ``flash`` or
+    ``alice``.
+    """
     words = sorted(names, key=len, reverse=True)
     if not words:
         return None

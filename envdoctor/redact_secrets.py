@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from envdoctor.redact_addresses import Numbers
+if TYPE_CHECKING:
+    from envdoctor.redact_addresses import Numbers
 
 _KEY = re.compile(
     r"(?i)(?:^|[_.-])(?:token|secret|passw(?:or)?d|passphrase|api_?key|access_?key|secret_?key|private_?key"
-    r"|credentials?|auth)$"
+    r"|credentials?)$"
 )
 
 _PREFIXED = re.compile(
@@ -23,12 +25,17 @@ _PRIVATE_KEY = re.compile(r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?(?:-----END \
 _USERINFO = re.compile(r"(?P<before>\b[a-z][a-z0-9+.-]*://)(?P<name>[^/\s@\"']+)(?=@)")
 _BEARER = re.compile(r"(?i)(?P<before>\b(?:bearer|basic)\s+)(?P<name>[\w.~+/=-]{12,})")
 _CALLED = re.compile(
-    r"(?i)(?P<before>(?:\b|_|[?&-])(?:token|secret|passw(?:or)?d|api[_-]?key|access[_-]?key(?:id)?|signature|sig"
-    r"|x-amz-(?:signature|credential|security-token))[\"']?(?:=|:\s*|\s+=\s*)[\"']?)(?P<name>[^\s\"'&,;]{6,})"
+    r"(?i)(?P<before>(?:\b|_|[?&-])(?:(?:token|access[_-]?key(?:id)?|signature|sig|x-amz-(?:signature|credential"
+    r"|security-token))[\"']?\s*=\s*|(?:secret|passw(?:or)?d|api[_-]?key|secret[_-]?key)[\"']?\s*[=:]\s*)[\"']?)"
+    r"(?P<name>[^\s\"'&,;]{6,})"
 )
+_PATH_TOKEN = re.compile(r"(?P<before>\bhttps?://[^\s\"'?#]*/t/)(?P<name>[\w-]{8,})(?=/)")
+"""Where conda channels carry theirs."""
 _IN_URL = re.compile(
-    r"(?P<before>\b(?:https?|ftp|s3|wss?)://[^\s\"'?#]*/|[?&][\w.-]+=)(?P<name>(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[\w-]{24,})(?=[/?#&\s\"']|$)"
+    r"(?P<before>\b(?:https?|ftp|s3|wss?)://[^\s\"'?#]*/|[?&][\w.-]+=)"
+    r"(?P<name>(?=[\w-]*\d)(?=[\w-]*[a-z])(?=[\w-]*[A-Z])[\w-]{20,}|(?<==)[0-9a-f]{32,})(?=[/?#&\s\"']|$)"
 )
+"""A long mix of cases and digits, or a long hexadecimal value of a query: random, so a key to something."""
 
 
 def is_secret_key(key: str) -> bool:
@@ -49,13 +56,16 @@ def hide_secrets(text: str, numbers: Numbers) -> str:
     text = _PREFIXED.sub(lambda match: (match["prefix"] or "") + token(match[0]), text)
     if "://" in text:
         text = _USERINFO.sub(value, text)
+        text = _PATH_TOKEN.sub(value, text)
         text = _IN_URL.sub(value, text)
     text = _BEARER.sub(value, text)
     return _CALLED.sub(value, text)
 
 
 def _is_plain(value: str) -> bool:
-    """What is no secret: our own token, a placeholder, a number, a word of a message, the account of every Git URL."""
+    """What is no secret: our own token, a placeholder, a number, a word of a message, the account of every
+    Git URL.
+    """
     return (
         "REDACTED" in value
         or value.startswith(("$", "<", "{", "*", "%"))

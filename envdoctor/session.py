@@ -105,7 +105,7 @@ class Doctor:
         for name in names:
             document, more = snapshot.decode(snapshot.read_file(name), name, self.checks)
             facts, at = facts.merged(more), document.recorded.at
-        return Seen(facts, _target_entry(facts, "facts", at))
+        return Seen(snapshot.not_judged(facts), _target_entry(facts, "facts", at))
 
     def read(self, text: str, name: str) -> Seen:
         """Facts and symptoms of a pasted text."""

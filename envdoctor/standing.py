@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from envdoctor.check import Check
-from envdoctor.engine import Looked
-from envdoctor.facts import Facts
 from envdoctor.findings import Severity
 from envdoctor.injecting import Missing, call_with
-from envdoctor.judging import Judgement
-from envdoctor.report import CheckEntry, CheckOutcome, Missed, RuleCounts
+from envdoctor.report import CheckEntry, Missed, RuleCounts
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from envdoctor.check import Check
+    from envdoctor.engine import Looked
+    from envdoctor.facts import Facts
+    from envdoctor.judging import Judgement
+    from envdoctor.report import CheckOutcome
 
 
 def check_entries(
@@ -22,10 +27,14 @@ def check_entries(
 
 def _entry(check: Check, facts: Facts, judgement: Judgement, looked: Looked | None) -> CheckEntry:
     missed = _missed(check, facts)
+    not_tried = [each for each in looked.not_tried if _area(each.probe) == check.name] if looked else []
     outcome, reason, allow = _outcome(check, facts, judgement, missed)
-    ids = [rule.id for rule in check.rules]
-    stages = tuple(each.probe for each in looked.not_tried if _owner(each.probe) == check.name) if looked else ()
-    seconds = sum(spent for probe, spent in looked.seconds.items() if _owner(probe) == check.name) if looked else 0.0
+    if outcome == "not-asked" and not_tried:
+        reason = f"none of its probes was tried: {not_tried[0].reason}"
+    ids = {rule.id for rule in check.rules}
+    seconds = (
+        sum(spent for probe, spent in looked.seconds.items() if _area(probe) == check.name) if looked else 0.0
+    )
     return CheckEntry(
         name=check.name,
         title=check.title,
@@ -33,16 +42,15 @@ def _entry(check: Check, facts: Facts, judgement: Judgement, looked: Looked | No
         reason=reason,
         would_allow=allow,
         rules=RuleCounts(
-            judged=sum(rule in judgement.judged for rule in ids),
-            skipped=sum(rule in judgement.skipped for rule in ids),
+            judged=len(ids.intersection(judgement.judged)), skipped=len(ids & judgement.skipped.keys())
         ),
         missed=missed,
-        stages=stages,
+        stages=tuple(f"{each.probe}: {each.reason}" for each in not_tried),
         seconds=round(seconds, 3),
     )
 
 
-def _owner(name: str) -> str:
+def _area(name: str) -> str:
     return name.partition(".")[0]
 
 
@@ -51,40 +59,56 @@ def _missed(check: Check, facts: Facts) -> tuple[Missed, ...]:
     return tuple(
         Missed(why.fact, why.reason, why.would_allow)
         for kind, why in facts.unavailable().items()
-        if _owner(kind.fact_name) == check.name
+        if _area(kind.fact_name) == check.name
     )
 
 
 def _outcome(
     check: Check, facts: Facts, judgement: Judgement, missed: tuple[Missed, ...]
 ) -> tuple[CheckOutcome, str, str]:
-    not_here = _not_applicable(check, facts)
-    speaks = any(
-        judged.check == check.name and judged.finding.severity is not Severity.NOTE for judged in judgement.findings
-    )
-    if speaks:
+    """The outcome, its reason, what would allow more. ``ok`` comes last, when nothing speaks against it."""
+    if any(
+        each.check == check.name and each.finding.severity is not Severity.NOTE for each in judgement.findings
+    ):
         return "problem", "", ""
+    not_here = _not_applicable(check, facts)
     if not_here is not None:
         return "not-applicable", not_here, ""
-    known = [fact for fact in facts if _owner(type(fact).fact_name) == check.name]
-    crashed = [rule.id for rule in check.rules if rule.id in judgement.crashed]
-    if missed:
-        first = missed[0]
-        return ("partly" if known else "could-not-check"), first.reason, first.would_allow
-    if crashed:
-        return "partly", f"the rule {crashed[0]} crashed: {judgement.crashed[crashed[0]]}", ""
+    known = any(_area(type(fact).fact_name) == check.name for fact in facts)
     judged = any(rule.id in judgement.judged for rule in check.rules)
-    if not judged and not known:
-        return "not-asked", "no facts of this check were recorded", ""
+    gap = _gap(check, judgement, missed)
+    has_facts_of_its_own = bool(check.probes or check.readers)
+    if not known and (missed or (gap and not judged)):
+        return "could-not-check", *(gap or ("", ""))
+    if gap:
+        return "partly", *gap
+    if not known and (has_facts_of_its_own or not judged):
+        return "not-asked", "none of its facts was recorded", ""
     return "ok", "", ""
 
 
+def _gap(check: Check, judgement: Judgement, missed: tuple[Missed, ...]) -> tuple[str, str] | None:
+    """The weightiest reason why something of this check is not judged, and what would allow it."""
+    if missed:
+        return missed[0].reason, missed[0].would_allow
+    for rule in check.rules:
+        if rule.id in judgement.crashed:
+            return f"the rule {rule.id} crashed: {judgement.crashed[rule.id]}", ""
+    for rule in check.rules:
+        skipped = judgement.skipped.get(rule.id)
+        if skipped is not None and skipped.unavailable:
+            return f"{rule.id} {skipped.reason}", skipped.would_allow
+    return None
+
+
 def _not_applicable(check: Check, facts: Facts) -> str | None:
-    """Ask the check's `applicable` function, if its facts are there."""
+    """What the check's `applicable` function says, where its facts are there."""
     if check.applies is None:
         return None
     try:
-        reason: str | None = call_with(check.applies, facts)
+        reason = call_with(check.applies, facts)
     except Missing:
         return None
-    return reason
+    except Exception:  # a plugin's code, which then excuses nothing
+        return None
+    return reason if isinstance(reason, str) else None

@@ -1,14 +1,17 @@
-"""The surroundings of a fix: which package managers and which container engine the commands must be worded for."""
+"""The surroundings of a fix: for which package managers and container engine the commands are worded."""
 
 from __future__ import annotations
 
 import os
-from typing import ClassVar
+import re
+from typing import TYPE_CHECKING, ClassVar
 
 from envdoctor.facts import Fact, Source, Unavailable
-from envdoctor.host import Host
-from envdoctor.platform import Platform
 from envdoctor.target import Target, TargetPaths
+
+if TYPE_CHECKING:
+    from envdoctor.host import Host
+    from envdoctor.platform import Platform
 
 SYSTEM_MANAGERS = {
     "apt": ("debian", "ubuntu"),
@@ -17,6 +20,10 @@ SYSTEM_MANAGERS = {
     "pacman": ("arch",),
     "apk": ("alpine",),
 }
+
+
+CONTAINER_GROUPS = re.compile(r"/(docker|containerd|cri-containerd|crio)[-/]|docker-[0-9a-f]{12}")
+"""Paths of control groups (version 1) that a container's own processes see."""
 
 
 class Surroundings(Fact, frozen=True):
@@ -40,14 +47,15 @@ UNKNOWN = Surroundings(source=Source("text"))
 
 
 def look_at_surroundings(
-    host: Host, target: Target, platform: Platform, paths: TargetPaths | Unavailable | None
+    host: Host, target: Target, platform: Platform | None, paths: TargetPaths | Unavailable | None
 ) -> Surroundings:
     """Read off files, the environment and the target's own answer."""
     known = paths if isinstance(paths, TargetPaths) else None
+    system = system_manager_of(platform.distribution, platform.distribution_like) if platform else None
     return Surroundings(
-        python_manager=_python_manager(host, target, known),
+        python_manager=_python_manager(host, known),
         python=target.python,
-        system_manager=system_manager_of(platform.distribution, platform.distribution_like),
+        system_manager=system,
         engine=_engine(host),
         root=host.uid == 0 if host.uid >= 0 else None,
         python_version=".".join(known.version.split(".")[:2]) if known else None,
@@ -64,7 +72,7 @@ def system_manager_of(distribution: str | None, like: tuple[str, ...]) -> str | 
     return None
 
 
-def _python_manager(host: Host, target: Target, paths: TargetPaths | None) -> str | None:
+def _python_manager(host: Host, paths: TargetPaths | None) -> str | None:
     if paths is None:
         return None
     if paths.conda:
@@ -90,6 +98,4 @@ def _engine(host: Host) -> str | None:
     groups = host.text("/proc/self/cgroup") or ""
     if "kubepods" in groups:
         return "kubernetes"
-    if "docker" in groups or "containerd" in groups:
-        return "docker"
-    return "none"
+    return "docker" if CONTAINER_GROUPS.search(groups) else "none"

@@ -68,6 +68,12 @@ def release_key(release: str) -> tuple[int, ...]:
     return tuple(parts)
 
 
+def major_minor(release: str) -> tuple[int, int]:
+    """The first two numbers of a release: ``12.8`` and ``12.8.93`` agree, ``13`` is 13.0."""
+    key = (*release_key(release), 0)
+    return key[0], key[1]
+
+
 def compare_releases(one: str, other: str) -> int:
     """-1, 0 or 1: whether `one` is older than, equal to or newer than `other`, component by component."""
     key, against = release_key(one), release_key(other)

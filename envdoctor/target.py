@@ -1,24 +1,30 @@
-"""Which Python interpreter is asked about, why that one, what was passed over, and where it keeps its packages.
+"""Which Python is asked about, why that one, what was passed over, and where it keeps its packages.
 
-Order: ``--python``; ``VIRTUAL_ENV``; ``CONDA_PREFIX`` (not base while a venv is active); the nearest ``.venv`` upwards;
-the first ``python3`` on PATH whose prefix is not our own; our own, said plainly.
+Order: ``--python``; ``VIRTUAL_ENV``; ``CONDA_PREFIX`` (not base while a venv is active); the nearest
+``.venv`` upwards; the first ``python3`` on PATH whose prefix is not our own; our own, said plainly.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
 from envdoctor.errors import UsageError
 from envdoctor.facts import CouldNotLook, Fact, Source
-from envdoctor.host import Host
-from envdoctor.probing.child import ChildEnd, ChildResult, python_request
+from envdoctor.probing.child import ChildEnd, ChildRequest, ChildResult, python_request
 
-NAMES = ("python3", "python")
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from envdoctor.host import Host
+
+OLDEST = (3, 8)
+"""The oldest Python that our scripts for the examined interpreter run on."""
+DEADLINE = 8.0
+"""Seconds to start the interpreter; on a cold network file system a start takes several."""
 
 
 class Passed(msgspec.Struct, frozen=True):
@@ -43,7 +49,7 @@ class Target(Fact, frozen=True):
 
 
 class TargetPaths(Fact, frozen=True):
-    """What the target interpreter says of itself, asked in one child without importing anything but the standard library."""
+    """What the target interpreter says of itself, in one child that imports the standard library only."""
 
     fact_name: ClassVar[str] = "envdoctor.target-paths"
     version: str
@@ -76,98 +82,144 @@ class TargetPaths(Fact, frozen=True):
         return "cp" + "".join(self.version.split(".")[:2])
 
 
+class Candidate(msgspec.Struct, frozen=True):
+    """An interpreter that could be asked about, and what points to it."""
+
+    python: str
+    why: str
+    source: Source
+    not_if: str = ""
+    """Why it is passed over even where it can be run."""
+
+
 def choose(host: Host, named: str | None) -> Target:
     """Decide on the interpreter. Raises `UsageError` when the named one is not there or cannot be run."""
     if named is not None:
-        return Target(
-            python=_named(host, named), why="--python names it", named=True, source=Source("env", "--python")
-        )
-    passed: list[Passed] = []
-    for python, why, source in _candidates(host, passed):
-        if _runnable(host, python):
-            return Target(python=python, why=why, named=False, passed_over=tuple(passed), source=source)
-        passed.append(Passed(python, f"{why}, but it is not there or cannot be run"))
+        source = Source("env", "--python")
+        return Target(python=_named(host, named), why="--python names it", named=True, source=source)
+    candidates = tuple(_active(host))
+    if all(each.not_if for each in candidates):
+        candidates += tuple(_on_path(host))
+    own = Candidate(sys.executable, "no other interpreter was found", Source("call", "sys.executable"))
+    chosen = next((each for each in candidates if not each.not_if), own)
+    passed = (
+        Passed(each.python, f"{each.why}, but {each.not_if or f'what points to {chosen.python} comes first'}")
+        for each in candidates
+        if each.python != chosen.python
+    )
     return Target(
-        python=sys.executable,
-        why="no other interpreter was found, so this is envdoctor's own",
+        python=chosen.python,
+        why=chosen.why,
         named=False,
-        own=True,
+        own=chosen is own,
         passed_over=tuple(passed),
-        source=Source("call", "sys.executable"),
+        source=chosen.source,
     )
 
 
 def _named(host: Host, named: str) -> str:
     """``--python``: a path to an interpreter, an environment's folder, or a name on PATH."""
-    if os.sep not in named:
+    if not named:
+        raise UsageError("--python is empty; give a path such as .venv/bin/python, or leave it out")
+    if not os.path.dirname(named):
         for directory in _path(host):
             if _runnable(host, os.path.join(directory, named)):
                 return os.path.join(directory, named)
     path = os.path.join(host.cwd, os.path.expanduser(named))
-    for candidate in (path, *_interpreters(path)):
+    for candidate in (path, *_interpreters(host, path)):
         if _runnable(host, candidate):
-            return os.path.normpath(candidate)
-    status = host.status(path)
+            return _tidy(host, candidate)
+    try:
+        status = host.status(path)
+    except CouldNotLook as kept:
+        raise UsageError(f"--python {named}: {kept.reason}") from kept
     if status is None:
         raise UsageError(f"--python {named}: no such interpreter; give a path such as .venv/bin/python")
     if status.kind == "directory":
         raise UsageError(f"--python {named}: this folder holds no bin/python; give the interpreter itself")
-    raise UsageError(f"--python {named}: this file cannot be executed; give an interpreter such as .venv/bin/python")
+    raise UsageError(f"--python {named}: this file cannot be executed; give the path of an interpreter")
 
 
-def _candidates(host: Host, passed: list[Passed]) -> Iterator[tuple[str, str, Source]]:
+def _tidy(host: Host, path: str) -> str:
+    """Without ``..`` and ``//``, where that does not lead elsewhere, as it may through a link."""
+    tidy = os.path.normpath(path)
+    return tidy if _runnable(host, tidy) and host.stat(tidy).inode == host.stat(path).inode else path
+
+
+def _active(host: Host) -> Iterator[Candidate]:
+    """The environments that the shell or the folder points to, the one to take first."""
     environ = host.environ
-    venv, conda = environ.get("VIRTUAL_ENV"), environ.get("CONDA_PREFIX")
+    venv, conda, folder = environ.get("VIRTUAL_ENV"), environ.get("CONDA_PREFIX"), _nearest_venv(host)
     if venv:
-        yield _python_in(host, venv), f"VIRTUAL_ENV is {venv}", Source("env", "VIRTUAL_ENV")
+        yield _environment(host, venv, f"VIRTUAL_ENV is {venv}", Source("env", "VIRTUAL_ENV"))
     if conda:
-        python = _python_in(host, conda)
-        if venv and environ.get("CONDA_DEFAULT_ENV") == "base":
-            passed.append(Passed(python, "conda's base environment, while a venv is active"))
-        else:
-            yield python, f"CONDA_PREFIX is {conda}", Source("env", "CONDA_PREFIX")
-    directory = host.cwd
-    while True:
-        folder = os.path.join(directory, ".venv")
-        if host.exists(os.path.join(folder, "pyvenv.cfg")):
-            yield _python_in(host, folder), f"the nearest .venv is {folder}", Source("file", folder)
-            break
-        if os.path.dirname(directory) == directory:
-            break
-        directory = os.path.dirname(directory)
-    yield from _on_path(host, passed)
+        base = venv and environ.get("CONDA_DEFAULT_ENV") == "base"
+        not_if = "it is conda's base environment, and a venv is active" if base else ""
+        yield _environment(host, conda, f"CONDA_PREFIX is {conda}", Source("env", "CONDA_PREFIX"), not_if)
+    if folder:
+        yield _environment(host, folder, f"the nearest .venv is {folder}", Source("file", folder))
 
 
-def _on_path(host: Host, passed: list[Passed]) -> Iterator[tuple[str, str, Source]]:
-    """The interpreters on PATH that are not our own environment's."""
-    ours = os.path.realpath(sys.prefix)
-    seen: set[str] = set()
-    for directory in _path(host):
-        for name in NAMES:
-            python = os.path.join(directory, name)
-            if directory in seen or not _runnable(host, python):
-                continue
-            seen.add(directory)
-            if os.path.realpath(os.path.dirname(directory)) == ours:
-                passed.append(Passed(python, "envdoctor itself is installed there"))
-            else:
-                yield python, f"the first {name} on PATH", Source("env", "PATH")
-
-
-def _path(host: Host) -> tuple[str, ...]:
-    return tuple(filter(None, host.environ.get("PATH", "").split(os.pathsep)))
-
-
-def _interpreters(folder: str) -> tuple[str, ...]:
-    return (
-        *(os.path.join(folder, "bin", name) for name in ("python", *NAMES)),
-        os.path.join(folder, "Scripts", "python.exe"),
-        os.path.join(folder, "python.exe"),
+def _environment(host: Host, folder: str, why: str, source: Source, not_if: str = "") -> Candidate:
+    places = _interpreters(host, folder)
+    python = next((each for each in places if _runnable(host, each)), None)
+    if python is not None:
+        return Candidate(python, why, source, not_if)
+    is_there = any(_is_there(host, each) for each in places)
+    return Candidate(
+        places[0], why, source, "its interpreter cannot be run" if is_there else "it holds no interpreter"
     )
 
 
-def _python_in(host: Host, folder: str) -> str:
-    return next((each for each in _interpreters(folder) if _runnable(host, each)), _interpreters(folder)[0])
+def _nearest_venv(host: Host) -> str | None:
+    directory = host.cwd
+    while True:
+        folder = os.path.join(directory, ".venv")
+        if _is_there(host, os.path.join(folder, "pyvenv.cfg")):
+            return folder
+        if os.path.dirname(directory) == directory:
+            return None
+        directory = os.path.dirname(directory)
+
+
+def _on_path(host: Host) -> Iterator[Candidate]:
+    """The interpreters on PATH, one per folder, up to the first that is not of our own environment."""
+    ours = os.path.realpath(sys.prefix)
+    for directory in _path(host):
+        name = next((each for each in _names(host) if _runnable(host, os.path.join(directory, each))), None)
+        if name is None:
+            continue
+        own = host.live and os.path.dirname(os.path.realpath(directory)) == ours
+        not_if = "envdoctor itself is installed there" if own else ""
+        yield Candidate(
+            os.path.join(directory, name), f"the first {name} on PATH", Source("env", "PATH"), not_if
+        )
+        if not own:
+            return
+
+
+def _path(host: Host) -> tuple[str, ...]:
+    """The folders of PATH, once each, without the empty entries that mean the current folder."""
+    entries = filter(None, host.environ.get("PATH", "").split(os.pathsep))
+    return tuple(dict.fromkeys(os.path.join(host.cwd, each) for each in entries))
+
+
+def _names(host: Host) -> tuple[str, ...]:
+    return ("python.exe",) if host.system == "windows" else ("python3", "python")
+
+
+def _interpreters(host: Host, folder: str) -> tuple[str, ...]:
+    """Where an environment keeps its interpreter."""
+    if host.system == "windows":
+        return os.path.join(folder, "Scripts", "python.exe"), os.path.join(folder, "python.exe")
+    return os.path.join(folder, "bin", "python"), os.path.join(folder, "bin", "python3")
+
+
+def _is_there(host: Host, path: str) -> bool:
+    try:
+        return host.exists(path)
+    except CouldNotLook:
+        return False  # what this user may not see is nothing that this user works in
 
 
 def _runnable(host: Host, path: str) -> bool:
@@ -180,38 +232,35 @@ def _runnable(host: Host, path: str) -> bool:
 
 ASK_PATHS = """
 import os, platform, site, sys, sysconfig
-if sys.version_info < (3,):
-    answer("paths", too_old=sys.version.split()[0])
-else:
-    paths = sysconfig.get_paths()
-    on_path = [each for each in sys.path if each and each != os.getcwd()]
-    known = [paths["purelib"], paths["platlib"]] + list(site.getsitepackages() if hasattr(site, "getsitepackages") else [])
-    user = site.getusersitepackages() if getattr(site, "ENABLE_USER_SITE", False) else None
-    known += [user] if user else []
-    answer(
-        "paths",
-        version=platform.python_version(), implementation=platform.python_implementation(),
-        prefix=sys.prefix, base_prefix=getattr(sys, "base_prefix", sys.prefix), executable=sys.executable or "",
-        sys_path=on_path, site_packages=[each for each in on_path if each in known], user_site=user,
-        include=paths.get("include", ""), soabi=sysconfig.get_config_var("SOABI") or "",
-        machine=platform.machine(), conda=os.path.isdir(os.path.join(sys.prefix, "conda-meta")),
-        externally_managed=os.path.exists(os.path.join(paths["stdlib"], "EXTERNALLY-MANAGED")),
-    )
+paths = sysconfig.get_paths()
+known = [paths["purelib"], paths["platlib"]] + list(getattr(site, "getsitepackages", list)())
+user = site.getusersitepackages() if getattr(site, "ENABLE_USER_SITE", False) else None
+known += [user] if user else []
+on_path = [str(each) for each in sys.path if each]
+in_venv = sys.prefix != sys.base_prefix
+answer(
+    "paths",
+    version=platform.python_version(), implementation=platform.python_implementation(),
+    prefix=sys.prefix, base_prefix=sys.base_prefix, executable=sys.executable or "",
+    sys_path=on_path, site_packages=[each for each in on_path if each in known], user_site=user,
+    include=paths.get("include", ""), soabi=sysconfig.get_config_var("SOABI") or "",
+    machine=platform.machine(), conda=os.path.isdir(os.path.join(sys.prefix, "conda-meta")),
+    externally_managed=not in_venv and os.path.exists(os.path.join(paths["stdlib"], "EXTERNALLY-MANAGED")),
+)
 done()
 """
+ASK_VERSION = "import sys; sys.stdout.write('python %d.%d.%d' % tuple(sys.version_info[:3]))"
+"""Runs on every Python there ever was."""
 
 
-def look_at_paths(host: Host, target: Target) -> TargetPaths:
+def look_at_paths(host: Host, target: Target, deadline: float = DEADLINE) -> TargetPaths:
     """Ask the target interpreter for its paths. Raises `CouldNotLook` saying how it failed to answer."""
-    result = host.run_child(python_request(target.python, ASK_PATHS, deadline=8.0, env=dict(host.environ)))
-    answer = next((stage for stage in result.stages if stage.get("stage") == "paths"), None)
-    if answer is not None and "too_old" in answer:
-        raise CouldNotLook(
-            f"{target.python} is Python {answer['too_old']}, which no PyTorch of this decade supports",
-            "name another interpreter with --python",
-        )
+    result = host.run_child(python_request(target.python, ASK_PATHS, deadline=deadline, env=host.environ))
+    answer = next((stage for stage in result.stages if stage["stage"] == "paths"), None)
     if answer is None:
-        raise CouldNotLook(f"{target.python} {failure(result)}", "name another interpreter with --python")
+        told = _too_old(host, target, deadline) if result.end is ChildEnd.EXITED else ""
+        told = told or failure(result)
+        raise CouldNotLook(f"{target.python} {told}", "name another interpreter with --python")
     try:
         fields = without_own_stage(answer)
         return msgspec.convert({**fields, "source": {"kind": "child", "where": target.python}}, TargetPaths)
@@ -219,20 +268,34 @@ def look_at_paths(host: Host, target: Target) -> TargetPaths:
         raise CouldNotLook(f"{target.python} gave an answer that makes no sense: {error}") from error
 
 
+def _too_old(host: Host, target: Target, deadline: float) -> str:
+    """Whether an interpreter without an answer is a Python that cannot even read the question."""
+    request = ChildRequest(argv=(target.python, "-c", ASK_VERSION), deadline=deadline, env=host.environ)
+    result = host.run_child(request)
+    name, _, version = result.stdout.text.partition(" ")
+    parts = tuple(int(part) for part in version.split(".") if part.isdigit())
+    if name != "python" or not result.ok or len(parts) != 3 or parts >= OLDEST:
+        return ""
+    return f"is Python {version}, for which no PyTorch of today is built"
+
+
 def failure(result: ChildResult) -> str:
     """In words, how a child ended that should have answered: a phrase that follows the program's name."""
-    tail = result.stderr.text.strip().splitlines()[-1:] or result.stdout.text.strip().splitlines()[-1:]
-    said = f" ({tail[0][:160]})" if tail else ""
+    lines = result.stderr.text.strip().splitlines() or result.stdout.text.strip().splitlines()
+    errors = [
+        line for line in lines if "rror" in line
+    ]  # Python's last line may be one of a thread's traceback
+    said = f" ({(errors or lines)[-1].strip()[:160]})" if lines else ""
     words: dict[ChildEnd, str] = {
         ChildEnd.NOT_STARTED: f"could not be started: {result.error}",
+        ChildEnd.INTERRUPTED: "was interrupted",
         ChildEnd.TIMED_OUT: f"did not answer within {result.seconds:.0f} s{said}",
         ChildEnd.KILLED: f"was killed by {result.signal}{said}",
         ChildEnd.EXITED: f"exited with status {result.exit_code}{said}",
-        ChildEnd.NO_ANSWER: f"ended without an answer, as no Python does{said}",
-        ChildEnd.NOT_JSON: f"gave an answer that cannot be read: {result.error}",
-        ChildEnd.WRONG_SHAPE: f"gave an answer that cannot be read: {result.error}",
+        ChildEnd.NO_ANSWER: f"ended without an answer{said}",
+        ChildEnd.ANSWERED: f"ended without an answer{said}",
     }
-    return words.get(result.end, f"ended as {result.end.name.lower().replace('_', ' ')}{said}")
+    return words.get(result.end, f"gave an answer that cannot be read: {result.error}")
 
 
 def without_own_stage(answer: dict[str, Any]) -> dict[str, Any]:

@@ -18,33 +18,45 @@ uid = 0
 gid = 0
 
 [paths."/proc/driver/secret"]
-errno = "EACCES"               # opening or asking about it fails so
+errno = "EACCES"               # asking about it, or about anything below it, fails so; ENOENT hides it
 
 [paths."/usr/lib/libcuda.so.1"]
 link = "libcuda.so.580.65.06"
+
+[files]                        # small files, above all those whose names a checkout cannot hold everywhere
+"/sys/bus/pci/devices/0000:01:00.0/vendor" = "0x10de\\n"
 
 [space."/dev/shm"]             # the file system mounted there
 total = 67108864
 free = 67108864
 ```
+
+Where there is a ``host.toml``, the files that it does not name belong to root, mode 0644 (0755 where
+executable), as in most of an installed system: a checkout keeps no owners. Without one, each file's own state
+counts.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import zlib
 from typing import Any
 
 import msgspec
 
 from envdoctor.errors import DocumentError
-from envdoctor.host import Host, Kind, Space, Stat
+from envdoctor.filesystem import Kind, Space, Stat, stat_of
+from envdoctor.host import Host
+
+DEFAULT_MODES: dict[Kind, int] = {"directory": 0o755, "link": 0o777}
 
 
 class PathEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What ``[paths."..."]`` says of one path."""
 
-    kind: Kind = "file"
+    kind: Kind | None = None
+    """None: what the tree has there, else a file."""
     mode: str = ""
     uid: int = 0
     gid: int = 0
@@ -52,6 +64,12 @@ class PathEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     device: tuple[int, int] | None = None
     link: str | None = None
     errno: str = ""
+
+    def __post_init__(self) -> None:
+        if self.errno and not isinstance(getattr(errno, self.errno, None), int):
+            raise ValueError(f"{self.errno!r} is no errno")
+        if self.mode:
+            int(self.mode, 8)
 
 
 class SpaceEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,6 +101,7 @@ class HostFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     process: Process = Process()
     environ: dict[str, str] = {}
     paths: dict[str, PathEntry] = {}
+    files: dict[str, str] = {}
     space: dict[str, SpaceEntry] = {}
 
 
@@ -92,57 +111,75 @@ class TreeOverlay:
     def __init__(self, root: str, entries: HostFile) -> None:
         self._root = root
         self._paths = entries.paths
+        self._files = {path: text.encode() for path, text in entries.files.items()}
         self._space = entries.space
+        self._own_state = entries == HostFile()
 
     def stat(self, path: str) -> Stat | None:
-        """The entry for this path; where it names no mode, the file's own is kept."""
+        """What is told of this path, completed by the file that the tree has there."""
         entry = self._paths.get(path)
-        if entry is None:
-            return self._implied_directory(path)
-        if entry.errno:
+        if entry is not None and entry.errno:
             code = getattr(errno, entry.errno)
             raise OSError(code, os.strerror(code), path)
-        if entry.link is not None:
+        found = self._found(path)
+        if self._own_state or (entry is None and found is None):
             return None
-        default = 0o755 if entry.kind == "directory" else 0o644
+        entry = entry or PathEntry()
+        kind = entry.kind or (found.kind if found else "file")
+        executable = found is not None and kind == "file" and found.mode & 0o111
         return Stat(
-            kind=entry.kind,
-            mode=int(entry.mode, 8) if entry.mode else default,
+            kind=kind,
+            mode=int(entry.mode, 8)
+            if entry.mode
+            else 0o755
+            if executable
+            else DEFAULT_MODES.get(kind, 0o644),
             uid=entry.uid,
             gid=entry.gid,
-            size=entry.size if entry.size is not None else self._size(path),
+            size=entry.size if entry.size is not None else found.size if found else 0,
             device=entry.device,
-            inode=(1, abs(hash(path)) % (1 << 31)),
+            inode=found.inode if found else (1, zlib.crc32(path.encode())),
+            mtime=found.mtime if found else 0.0,
         )
 
-    def _implied_directory(self, path: str) -> Stat | None:
-        """A directory that exists only because the overlay puts something into it."""
-        if os.path.lexists(os.path.join(self._root, path.lstrip("/"))) or not self.names(path):
-            return None
-        return Stat("directory", 0o755, 0, 0)
-
-    def _size(self, path: str) -> int:
+    def _found(self, path: str) -> Stat | None:
+        """What the tree or ``[files]`` has there, or the directory that only the overlay fills."""
+        text = self._files.get(path)
+        if text is not None:
+            return Stat("file", 0o644, 0, 0, len(text), inode=(2, zlib.crc32(path.encode())))
         try:
-            return os.lstat(os.path.join(self._root, path.lstrip("/"))).st_size
+            return stat_of(os.lstat(os.path.join(self._root, path.lstrip("/"))))
         except OSError:
-            return 0  # a path that only the overlay knows has no bytes
+            implied = self.names(path, set())
+            return Stat("directory", 0o755, 0, 0, inode=(3, zlib.crc32(path.encode()))) if implied else None
 
     def link(self, path: str) -> str | None:
         """The target written in the overlay."""
         entry = self._paths.get(path)
         return entry.link if entry else None
 
-    def names(self, path: str) -> tuple[str, ...]:
-        """The direct children that only the overlay knows."""
+    def content(self, path: str) -> bytes | None:
+        """The text written in the overlay."""
+        return self._files.get(path)
+
+    def names(self, path: str, found: set[str]) -> set[str]:
+        """The names of the tree and of the overlay, without those that the overlay hides."""
         prefix = path.rstrip("/") + "/"
-        return tuple({each[len(prefix) :].partition("/")[0] for each in self._paths if each.startswith(prefix)})
+        told = {each[len(prefix) :] for each in (*self._paths, *self._files) if each.startswith(prefix)}
+        hidden = {each for each in told if self._hides(prefix + each)}
+        names = (found | {each.partition("/")[0] for each in told - hidden}) - hidden
+        return names - {"host.toml"} if prefix == "/" else names
+
+    def _hides(self, path: str) -> bool:
+        entry = self._paths.get(path)
+        return entry is not None and entry.errno == "ENOENT"
 
     def space(self, path: str) -> Space | None:
         """The entry of the nearest mount point upwards."""
-        candidates = [mount for mount in self._space if path == mount or path.startswith(mount.rstrip("/") + "/")]
-        if not candidates:
+        mounts = [mount for mount in self._space if f"{path}/".startswith(mount.rstrip("/") + "/")]
+        if not mounts:
             return None
-        told = self._space[max(candidates, key=len)]
+        told = self._space[max(mounts, key=len)]
         return Space(
             total=told.total,
             free=told.free,

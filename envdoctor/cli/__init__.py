@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import click
 
 from envdoctor import __version__
+from envdoctor.cli.failures import Failure
 from envdoctor.cli.leaving import Terminated, interrupted, leave, on_signal, say
 from envdoctor.errors import EnvdoctorError
 
@@ -115,7 +116,7 @@ def _code_of(arguments: list[str]) -> int:
         return 2
     except EnvdoctorError as error:
         say(f"envdoctor: {error}")
-        return 2
+        return 3 if isinstance(error, Failure) else 2
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     except Exception as error:

@@ -18,7 +18,7 @@ from envdoctor.cli.options import (
 )
 
 
-@click.command()
+@click.command(short_help="look at this machine, or judge a recorded one")
 @tier_options
 @python_option
 @click.option(

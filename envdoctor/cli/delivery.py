@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import msgspec
-
 from envdoctor.cli.crash import crashed, described, tell
-from envdoctor.cli.files import WriteError, write_file
+from envdoctor.cli.failures import NoChecksError, WriteError
+from envdoctor.cli.files import write_file
 from envdoctor.cli.leaving import say, write_out
 from envdoctor.cli.options import Presentation
 from envdoctor.cli.progress import Progress
@@ -17,10 +16,6 @@ from envdoctor.report import Report, Selection, SourceOfFacts
 from envdoctor.session import Doctor, Seen
 
 See = Callable[[Doctor, Progress], Seen]
-
-
-class NoChecksError(EnvdoctorError):
-    """There is no check to judge with: nothing can be said, and least of all that all is well."""
 
 
 def deliver(see: See, selection: Selection, wanted: Presentation, source: SourceOfFacts) -> int:
@@ -48,9 +43,8 @@ def _report(see: See, selection: Selection, wanted: Presentation) -> Report:
     with Progress.on_stderr(quiet=wanted.quiet) as progress:
         seen = see(doctor, progress)
         progress.says("judging")
-        if wanted.redact:
-            seen = redacted(doctor, seen)
-        return doctor.report(seen, selection)
+        report = doctor.report(seen, selection)
+        return redacted(report) if wanted.redact else report
 
 
 def _put(report: Report, wanted: Presentation) -> int:
@@ -95,12 +89,9 @@ def verify(doctor: Doctor, selection: Selection) -> None:
         raise UsageError("--select and --ignore together leave no rule to report")
 
 
-def redacted(doctor: Doctor, seen: Seen) -> Seen:
-    """The same facts without what identifies the machine and its users; the judgement stays the same."""
-    from envdoctor.redact import redact_document
+def redacted(report: Report) -> Report:
+    """The report without what names this machine, its devices and its users."""
+    from envdoctor.host import Host
+    from envdoctor.redact import Redactor, own_names, redact_report
 
-    document = redact_document(doctor.document(seen))
-    return doctor.seen_in(document, like=seen)
-
-
-__all__ = ["deliver", "installed_doctor", "msgspec", "redacted"]
+    return redact_report(report, Redactor(**own_names(Host.here())))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from envdoctor.session import Doctor, Seen
 
 
-@click.command()
+@click.command(short_help="say what a traceback or log points at")
 @click.argument("file", required=False, metavar="[FILE|-]")
 @click.option("--here", is_flag=True, help="The text came from this machine: look at it too.")
 @click.option("--facts", metavar="FILE", help="The text came from the machine that was recorded in FILE.")

@@ -6,11 +6,7 @@ import contextlib
 import os
 import stat
 
-from envdoctor.errors import EnvdoctorError
-
-
-class WriteError(EnvdoctorError):
-    """A result that could not be written where it was asked for."""
+from envdoctor.cli.failures import WriteError
 
 
 def write_file(path: str, text: str) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+
 import click
 
 from envdoctor.cli.options import offline_option, python_option, refuse_unwritable, tier_of, tier_options
 
 
-@click.command()
+@click.command(short_help="write the facts of this machine to a file")
 @click.option("-o", "--output", metavar="FILE|-", default="-", help="Where to write; - is stdout, and the default.")
 @tier_options
 @python_option
@@ -26,15 +28,23 @@ def record(output: str, quick: bool, deep: bool, python: str | None, no_redact: 
     from envdoctor.cli.leaving import say, write_out
     from envdoctor.cli.looking import look
     from envdoctor.cli.progress import Progress
+    from envdoctor.host import Host
+    from envdoctor.redact import own_names, redact_document
     from envdoctor.render.json import encoded
+    from envdoctor.session import now
+    from envdoctor.snapshot import to_document
 
     doctor = installed_doctor()
     with Progress.on_stderr(quiet=False) as progress:
         seen = look(doctor, progress, tier=tier, python=python, offline=offline)
-    page = encoded(doctor.document(seen, redacted=not no_redact))
+    document, hidden = to_document(seen.facts, now()), "nothing redacted"
+    if not no_redact:
+        document, kinds = redact_document(document, **own_names(Host.here()))
+        hidden = f"redacted: {', '.join(kinds) or 'nothing needed it'}"
+    page = encoded(document)
     if output == "-":
         write_out(page)
-    else:
-        write_file(output, page)
-        say(f"facts written to {output}{'' if no_redact else ', redacted'}; judge them with: envdoctor check --facts {output}")
+        return 0
+    write_file(output, page)
+    say(f"facts written to {output} ({hidden}); judge them with: envdoctor check --facts {shlex.quote(output)}")
     return 0

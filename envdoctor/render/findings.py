@@ -64,7 +64,7 @@ def _evidence(page: Page, evidence: tuple[Evidence, ...]) -> None:
         return
     page.gap()
     longest = max(cells(each.fact) for each in evidence)
-    width = min(longest, LABEL_WIDTH, page.prose // 3)
+    width = min(longest, LABEL_WIDTH, page.prose * 2 // 5)
     for each in evidence:
         first, *more = each.value.split("\n") if each.value else [""]
         page.row(each.fact, first, width, 2, aside="" if more else where_from(each.source))
@@ -110,15 +110,15 @@ def _fixes(page: Page, entry: FindingEntry) -> None:
     several = len(entry.fixes) > 1
     page.paragraph("To put it right, the smallest change first:" if several else "To put it right:", 2)
     for number, fix in enumerate(entry.fixes, 1):
-        _fix(page, fix, f"{number}. " if several else "")
+        _fix(page, fix, f"{number}. " if several else "- ")
 
 
 def _fix(page: Page, fix: Fix, mark: str) -> None:
+    """A fix and what it asks for; its commands on lines of their own."""
     indent = 2 + len(mark)
-    page.paragraph(fix.title, 2, first=mark)
+    page.paragraph(f"{fix.title} ({_terms(fix)})", 2, first=mark)
     for command in fix.commands:
         page.command(command, indent + 4)
-    page.paragraph(_terms(fix), indent, role="dim")
     if fix.caveat:
         page.paragraph(f"Mind: {fix.caveat}", indent)
     if fix.verify:
@@ -133,4 +133,4 @@ def _terms(fix: Fix) -> str:
         terms.append("needs root")
     if fix.needs_restart:
         terms.append(RESTART_WORDS.get(fix.needs_restart, f"restart: {fix.needs_restart}"))
-    return f"({'; '.join(terms)})"
+    return "; ".join(terms)

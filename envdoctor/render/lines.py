@@ -16,7 +16,7 @@ class Page:
 
     def text(self) -> str:
         """The finished page, with a final newline unless it is empty."""
-        return "".join(f"{line}\n" for line in self._lines)
+        return "".join(f"{line}\n" for line in self._lines).rstrip("\n") + "\n" if self._lines else ""
 
     def gap(self) -> None:
         """One empty line, however often it is asked for."""
@@ -59,11 +59,12 @@ class Page:
             self._aside(fitted(aside, self.style), left, cells(value_lines[-1]))
 
     def _aside(self, aside: str, left: int, used: int) -> None:
-        shown = paint(self.style, "dim", aside)
+        """Beside the value where it fits, else below it."""
         if left + used + 2 + cells(aside) <= self.prose:
-            self._lines[-1] += f"  {shown}"
-        else:
-            self._lines.append(" " * left + shown)
+            self._lines[-1] += f"  {paint(self.style, 'dim', aside)}"
+            return
+        for line in wrapped(aside, max(self.prose - left, 20)):
+            self._lines.append(" " * left + paint(self.style, "dim", line))
 
     def command(self, command: str, indent: int) -> None:
         """A line to copy: never wrapped, nothing added; each of its own lines on its own."""

@@ -23,8 +23,8 @@ LIMIT = 60_000
 LONGEST_VALUE = 600
 LONGEST_TITLE = 300
 SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
-AT_START = re.compile(r"^(\d*)([-+=#]|(?<=\d)[.)](?=\s|$))")
-"""What would begin a list or underline a heading."""
+AT_START = re.compile(r"^([-+=#]|\d+(?=[.)](?:\s|$)))")
+"""What would begin a list or a heading, or underline one."""
 CALLS = re.compile(r"(?<!&)([@#])(?=\w)")
 """``@user`` and ``#12``: GitHub looks for them in the finished page, where no escape helps but an empty comment does."""
 HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
@@ -121,7 +121,12 @@ def _list(heading: str, items: list[str]) -> list[str]:
 def escaped(text: str) -> str:
     """Foreign text as plain words of a Markdown line or table cell."""
     safe = SPECIAL.sub(r"\\\1", visible(" ".join(text.split()))).translate(HTML)
-    return CALLS.sub(r"\1<!-- -->", AT_START.sub(r"\1\\\2", safe))
+    return CALLS.sub(r"\1<!-- -->", AT_START.sub(_unstarted, safe))
+
+
+def _unstarted(found: re.Match[str]) -> str:
+    """``-`` as ``\\-``, and the ``1`` of ``1.`` as ``1\\``."""
+    return f"{found[0]}\\" if found[0].isdigit() else f"\\{found[0]}"
 
 
 def _entity(found: re.Match[str]) -> str:

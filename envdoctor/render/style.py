@@ -34,6 +34,7 @@ CODES = {
     "unknown": "1;35",
     "strong": "1",
     "dim": "2",
+    "item": "2",
     "command": "1;36",
 }
 """The palette, as ANSI SGR parameters by role. Every role also has a word or a symbol: colour alone says nothing."""

@@ -163,8 +163,8 @@ def _checks(page: Page, report: Report) -> None:
 def _fared(check: CheckEntry) -> str:
     """One check in a line: how it ended, how many rules judged, and its time where it took any."""
     parts = [check.outcome.replace("-", " ")]
-    if check.reason and check.outcome in ("not-applicable", "not-asked"):
-        parts[0] += f" ({check.reason})"
+    if check.outcome in ("not-applicable", "not-asked"):
+        return f"{parts[0]} ({check.reason})" if check.reason else parts[0]
     parts.append(f"{counted(check.rules.judged, 'rule')} judged")
     if check.rules.skipped:
         parts.append(f"{check.rules.skipped} skipped")

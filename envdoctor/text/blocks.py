@@ -17,6 +17,8 @@ from .words import HERE_DOCUMENT
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from .scenes import Scene
+
 _MAX_TYPED = 400  # lines of a here-document or an open quote; a longer one was cut off
 
 
@@ -37,7 +39,7 @@ class Block(msgspec.Struct, frozen=True):
 class FoundBlock(msgspec.Struct, frozen=True):
     """Output in a shape that was asked for.
 
-    `block.lines` are those of the shape, all from one stream; `scene` is an index into `scenes(blocks)`;
+    `block.lines` are those of the shape, all from one stream; `scene` is an index into the scenes;
     `command` is the simple command that the shape recognised, None where its first line did.
     """
 
@@ -251,8 +253,13 @@ def find_blocks(lines: Sequence[Line], shapes: Sequence[BlockShape]) -> tuple[Fo
     """Find the blocks of every shape, in the order of the text; one line may belong to several shapes."""
     from .scenes import scenes  # which groups the blocks of this module
 
+    return find_in_scenes(scenes(split_blocks(lines)), shapes)
+
+
+def find_in_scenes(scenes: Sequence[Scene], shapes: Sequence[BlockShape]) -> tuple[FoundBlock, ...]:
+    """`find_blocks` where the scenes are at hand; `FoundBlock.scene` is an index into them."""
     found: list[FoundBlock] = []
-    for number, scene in enumerate(scenes(split_blocks(lines))):
+    for number, scene in enumerate(scenes):
         for block in scene.blocks:
             commands = _commands(block)
             text = "\n".join(line.text for line in block.lines)
@@ -293,19 +300,19 @@ def _parts(block: Block, shape: BlockShape, text: str) -> Iterator[Block]:
         offsets.append(offsets[-1] + len(line.text) + 1)
     firsts = sorted({min(bisect_right(offsets, start), len(block.lines)) - 1 for start in starts})
     ends = re.compile(shape.ends) if shape.ends is not None else None
-    for position, first in enumerate(firsts):
-        stop = firsts[position + 1] if position + 1 < len(firsts) else len(block.lines)
-        yield _cut(block, first, min(stop, first + shape.max_lines), ends)
+    for first in firsts:
+        yield _cut(block, first, set(firsts), (shape.max_lines, ends))
 
 
-def _cut(block: Block, first: int, stop: int, ends: re.Pattern[str] | None) -> Block:
+def _cut(block: Block, first: int, starts: set[int], limits: tuple[int, re.Pattern[str] | None]) -> Block:
     """Take the lines from `first` on that are of its stream, up to the end of the shape."""
-    stream = block.lines[first].stream
+    max_lines, ends = limits
     kept = [block.lines[first]]
-    for line in block.lines[first + 1 : stop]:
-        if line.stream != stream:
+    for index in range(first + 1, len(block.lines)):
+        line = block.lines[index]
+        if line.stream != kept[0].stream:
             continue
-        if ends is not None and ends.search(line.text):
+        if index in starts or len(kept) == max_lines or (ends is not None and ends.search(line.text)):
             break
         kept.append(line)
     while not kept[-1].text and len(kept) > 1:

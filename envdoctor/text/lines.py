@@ -149,15 +149,15 @@ def _dedent(drafts: list[_Draft]) -> None:
 
 
 _ESCAPE = re.compile(
-    r"(?:\x1b\[|\x9b)(?P<arguments>[0-?]*)[ -/]*(?P<final>[@-~])"  # CSI: colours, cursor
-    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x90\x98\x9c-\x9f]*(?:\x07|\x1b\\|\x9c)"  # OSC and other strings
-    r"|\x1b[ -/]+[0-~]"  # character sets
-    r"|\x1b[0-Z\\^-~]?"  # two-character sequences; at last a lone escape
+    # CSI (colours, cursor), OSC and other strings, character sets, two-character sequences or a lone escape
+    r"(?:\x1b\[|\x9b)(?P<arguments>[0-?]*)[ -/]*(?P<final>[@-~]|$)"
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x90\x98\x9c-\x9f]*(?:\x07|\x1b\\|\x9c)"
+    r"|\x1b[ -/]+[0-~]|\x1b[0-Z\\^-~]?"
 )
 # Escapes that a program or a logger has spelled out: ^[[31m, #033[31m, \x1b[31m, \u001b[31m
 _SPELLED = re.compile(r"(?:\^\[|#033|\u241b|\\(?:x1[bB]|u001[bB]|033|e))\[[0-9;?]{0,20}[A-Za-z]")
 # Colours copied from a page that swallowed the escape character
-_BARE = re.compile(r"\[(?:\d{1,3}(?:;\d{1,3}){0,5})?m")
+_BARE = re.compile(r"\[\d{1,3}(?:;\d{1,3}){0,5}m")
 _SPACES = "\n\x0b\x0c\x85\xa0\u1680\u2028\u2029\u202f\u205f" + "".join(map(chr, range(0x2000, 0x200B)))
 _INVISIBLE = "\xad\u061c\u200b\u200c\u200d\u200e\u200f\u2060\ufeff" + "".join(
     map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A)))  # what turns the direction of a line
@@ -186,7 +186,7 @@ def tidy(raw: str) -> str:
         text = _SURROGATE.sub("\ufffd", text).translate(_CHARACTERS)
     if "[" in text:
         text = _SPELLED.sub("", text)
-        if "[0m" in text or "[m" in text:
+        if "[0m" in text:
             text = _BARE.sub("", text)
     return text.rstrip()
 

@@ -125,7 +125,7 @@ def _engine(part: str, split: tuple[Word, ...]) -> Opening | None:
     verb = split[index].text if index < len(split) else ""
     if verb not in {"run", "exec", "logs", "attach", "up"}:
         return None
-    end = _skip(split, index + 1)
+    end = _skip(split, index + 1, _SWITCHES + ("ft" if verb == "logs" else ""))
     options = [word.text for word in split[index + 1 : end]]
     if "--detach" in options or any(re.fullmatch(r"-[it]*d[it]*", option) for option in options):
         return None
@@ -134,7 +134,10 @@ def _engine(part: str, split: tuple[Word, ...]) -> Opening | None:
     return _opened("container", part, split, end)
 
 
-def _skip(split: tuple[Word, ...], index: int) -> int:
+_SWITCHES = "itdPqT"  # short options of the engines without a value
+
+
+def _skip(split: tuple[Word, ...], index: int, switches: str = _SWITCHES) -> int:
     """Skip the options of a container engine."""
     while index < len(split) and split[index].text.startswith("-"):
         text = split[index].text
@@ -143,7 +146,7 @@ def _skip(split: tuple[Word, ...], index: int) -> int:
         if text.startswith("--"):
             plain = "=" in text or text[2:] in _ENGINE_FLAGS
         else:
-            plain = len(text) > 2 or text[1] in "itdPqTf"
+            plain = len(text) > 2 or text[1] in switches
         index += 1 if plain else 2
     return index
 

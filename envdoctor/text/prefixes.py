@@ -205,7 +205,8 @@ def _says_several_things(texts: Sequence[str], run: list[tuple[int, re.Match[str
     return any(len(said) > 1 for said in words.values())
 
 
-_QUOTE = re.compile(r">(?!>>)(?: |$|(?=>[ >]))")
+_QUOTE = re.compile(r">(?!>>)(?: ?>(?!>>))*(?: |$)")
+_UNFINISHED = re.compile(r"(?:\\|\||&&|\bdo|\bthen|[{(])$")
 
 
 def _quoted(texts: Sequence[str]) -> dict[int, Peeled]:
@@ -217,7 +218,8 @@ def _quoted(texts: Sequence[str]) -> dict[int, Peeled]:
     found: dict[int, Peeled] = {}
     for run in _consecutive(rows):
         before = texts[run[0][0] - 1] if run[0][0] else ""
-        # After a prompt such lines are the shell asking for the rest of a command, and they belong to it.
+        if _UNFINISHED.search(before):
+            continue  # the shell asks for the rest of a command
         if nearly_all or (len(run) >= 3 and (not before or before.endswith(":"))):
             found.update({i: Peeled(m.end(), {}, False) for i, m in run})
     return found

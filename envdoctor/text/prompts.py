@@ -84,8 +84,8 @@ _HEADS = (
 _PYTHON = re.compile(r">>>(?: (?P<command>.*))?$")
 _IPYTHON = re.compile(r"In ?\[(?:\d+| )\]: ?(?P<command>.*)$")
 _NOTEBOOK = re.compile(r"[!%](?P<command>[a-z].*)$")
-_DOLLAR = re.compile(rf"{_ENVIRONMENT}\$ +(?P<command>(?![\d ])[\w./~_\"'(\[{{!$@-].*)$")
-_HASH = re.compile(rf"{_ENVIRONMENT}(?:(?P<directory>/|~|/[\w./-]+) )?# +(?P<command>\S.*)$")
+_DOLLAR = re.compile(rf"{_ENVIRONMENT}\$(?: +(?P<command>(?![\d ])[\w./~_\"'(\[{{!$@-].*))?$")
+_HASH = re.compile(rf"{_ENVIRONMENT}(?:(?P<directory>/[\w.-]{{0,40}}|~) )?# +(?P<command>\S.*)$")
 _PERCENT = re.compile(r"(?:(?P<host>[A-Za-z][\w.-]*)?%) +(?P<command>[a-z./~].*)$")
 _ARROW = re.compile(
     rf"{_ENVIRONMENT}(?:➜ +(?P<directory>[^\s:]+)(?: git:\([^)]*\))?(?: ✗)?|(?:\S.{{0,100}} )?[\u276f➤λ]) +"
@@ -210,14 +210,14 @@ def _plain_shell(text: str) -> Typed | None:
         if found:
             said = found.groupdict()
             place = said.get("host"), said.get("directory"), said.get("environment")
-            return Typed(Prompt("shell", None, *place, root), found["command"].strip(), weak)
+            return Typed(Prompt("shell", None, *place, root), (found["command"] or "").strip(), weak)
     return None
 
 
 def _candidates(text: str) -> Iterator[tuple[re.Pattern[str], bool | None, bool]]:
     """Choose by cheap signs which expressions are worth trying: whose shell, and whether it is weak."""
     first = text[0]
-    if first in "($" and "$ " in text:
+    if first in "($" and ("$ " in text or text[-1] == "$"):
         yield _DOLLAR, False, False
     if first in "(#/~" and "# " in text:
         yield _HASH, True, True

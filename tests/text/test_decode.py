@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from envdoctor.text.decode import Decoded, TextTooLargeError, decode, decode_lines
 
-SAMPLE = "torch 2.5 – naïve ±3 µs\nsecond line ✓\n"
+SAMPLE = "torch 2.5 \u2013 naïve ±3 µs\nsecond line ✓\n"
 
 
 @pytest.mark.parametrize(

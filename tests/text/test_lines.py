@@ -23,7 +23,7 @@ def one(text: str) -> Line:
 # What looks like a prefix and is content.
 UNTOUCHED = [
     "1: lo: <LOOPBACK,UP> mtu 65536\n    link/loopback 00:00\n2: eth0: <UP> mtu 1500\n    link/ether 00:11",
-    "1: lo    inet 127.0.0.1/8 scope host\n1: lo    inet6 ::1/128\n2: eth0    inet 10.0.0.4/24\n2: eth0    inet6 fe80::1/64",
+    "1: lo  inet 127.0.0.1/8\n1: lo  inet6 ::1/128\n2: eth0  inet 10.0.0.4/24\n2: eth0  inet6 fe80::1/64",
     "name: job\non: push\njobs: build",
     "12: import torch\n15: x = 3\n19: print(x)",
     "RuntimeError: first\nRuntimeError: second thing\nRuntimeError: third one\nRuntimeError: last",
@@ -44,7 +44,7 @@ UNTOUCHED = [
     "model-00001.safetensors: 10%\nmodel-00001.safetensors: 20%\nmodel-00001.safetensors: 40%\n"
     "model-00001.safetensors: 80%\nmodel-00001.safetensors: done",
     "nvidia-smi: a\nnvidia-smi: b\nnvidia-smi: c\nnvidia-smi: d\nnvidia-smi: e",
-    "     3 |   int x;\n       |       ^",
+    "a.c:3:7: error\n     3 |   int x;\n       |       ^",
     "E: Unable to locate package\nW: Some index files failed",
     "+---+---+\n| 0 | 1 |\n| 2 | 3 |\n+---+---+",
     "  first\n    second",
@@ -157,8 +157,14 @@ def test_space_after_the_launcher_is_whose_everybody_says_it_is() -> None:
 
 def test_quotes_fences_and_code_blocks() -> None:
     assert texts("He wrote:\n> one\n>   two\n>\n> three\n\nright") == [
-        "He wrote:", "one", "  two", "", "three", "", "right",
-    ]  # fmt: skip
+        "He wrote:",
+        "one",
+        "  two",
+        "",
+        "three",
+        "",
+        "right",
+    ]
     assert texts("> > deep\n> > deeper\n> shallow") == ["deep", "deeper", "shallow"]
     assert texts("```console\n$ ls\n```") == ["", "$ ls", ""]
     assert texts("    a\n\n      b") == ["a", "", "  b"]
@@ -171,7 +177,9 @@ def test_the_shells_own_continuation_is_no_quote() -> None:
 
 
 def test_failed_build_step() -> None:
-    log = "------\n > [2/3] RUN pip install x:\n12.34 Collecting x\n13.01   error: y\n------\n1.5 times faster"
+    log = (
+        "------\n > [2/3] RUN pip install x:\n12.34 Collecting x\n13.01   error: y\n------\n1.5 times faster"
+    )
     assert texts(log)[2:] == ["Collecting x", "  error: y", "------", "1.5 times faster"]
 
 
@@ -209,8 +217,13 @@ def test_escapes(raw: str, text: str) -> None:
 def test_numbers_are_those_of_the_original() -> None:
     lines = clean("a\r\n\r\n```\nb\rc\r\n\x1b[2K\nd\n")
     assert [(line.number, line.text) for line in lines] == [
-        (1, "a"), (2, ""), (3, ""), (4, "c"), (5, ""), (6, "d"),
-    ]  # fmt: skip
+        (1, "a"),
+        (2, ""),
+        (3, ""),
+        (4, "c"),
+        (5, ""),
+        (6, "d"),
+    ]
 
 
 def test_windows_are_invisible() -> None:
@@ -223,7 +236,21 @@ def test_windows_are_invisible() -> None:
 ALPHABET = st.one_of(
     st.characters(codec="utf-8"),
     st.sampled_from(
-        ["\n", "\r", "\x1b", "\x1b[", "\x1b]", "\b", "> ", "0: ", "n1: ", "web-1 | ", "[rank1]: ", "```", "\x9d"]
+        [
+            "\n",
+            "\r",
+            "\x1b",
+            "\x1b[",
+            "\x1b]",
+            "\b",
+            "> ",
+            "0: ",
+            "n1: ",
+            "web-1 | ",
+            "[rank1]: ",
+            "```",
+            "\x9d",
+        ]
     ),
 )
 
@@ -236,7 +263,9 @@ def test_any_text(text: str) -> None:
     assert [line.raw for line in lines] == raw[: len(lines)]
     assert raw[len(lines) :] in ([], [""])
     for line in lines:
-        assert all(character.isprintable() or character == "\t" or character.isspace() or ord(character) > 0x9F
-                   for character in line.text)  # fmt: skip
+        assert all(
+            character.isprintable() or character == "\t" or character.isspace() or ord(character) > 0x9F
+            for character in line.text
+        )
         assert not any(character in line.text for character in "\x1b\r\n\b\x9b\u202e\0")
         assert line.text == line.text.rstrip()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from envdoctor.api import Fact, Symptom
+from envdoctor.api import Fact
 
 
 class KernelModule(Fact, frozen=True):
@@ -43,7 +43,7 @@ class PciDevice(msgspec.Struct, frozen=True):
     kind: Literal["gpu", "nvswitch", "other"]
     """By PCI class: 0300 and 0302 are GPUs, 0680 NVSwitches; audio, USB and so on are ``other``."""
     kernel_driver: str | None = None
-    """The bound kernel driver: ``nvidia``, ``nouveau``, ``vfio-pci``; None when none is."""
+    """The bound kernel driver: ``nvidia``, ``nouveau``, ``vfio-pci``; None when none is (see `drivers_known`)."""
     name: str | None = None
     """As lspci or the driver names it, where known."""
 
@@ -53,6 +53,15 @@ class PciDevices(Fact, frozen=True):
 
     fact_name: ClassVar[str] = "driver.pci-devices"
     devices: tuple[PciDevice, ...]
+    drivers_known: bool = True
+    """Whether a missing `kernel_driver` means that none is bound; False for a listing that does not show them."""
+
+    def joined(self, later: PciDevices) -> PciDevices:
+        """Two listings of one text: by address, the one that shows kernel drivers wins."""
+        first, second = (later, self) if self.drivers_known and not later.drivers_known else (self, later)
+        devices = {device.address: device for device in (*first.devices, *second.devices)}
+        known = self.drivers_known or later.drivers_known
+        return PciDevices(devices=tuple(devices.values()), drivers_known=known, source=later.source)
 
     @property
     def gpus(self) -> tuple[PciDevice, ...]:
@@ -104,6 +113,16 @@ class UserLibraries(Fact, frozen=True):
 
     fact_name: ClassVar[str] = "driver.user-libraries"
     libraries: tuple[UserLibrary, ...]
+    absent: tuple[str, ...] = ()
+    """Names that were looked for and are nowhere. From a text, only those that its listing would have shown."""
+
+    def joined(self, later: UserLibraries) -> UserLibraries:
+        """Two listings of one text, together; what one of them shows is not absent."""
+        by_path = {each.path: each for each in self.libraries}
+        by_path.update({each.path: each for each in later.libraries})
+        seen = {each.soname for each in by_path.values()}
+        absent = tuple(name for name in dict.fromkeys(self.absent + later.absent) if name not in seen)
+        return UserLibraries(libraries=tuple(by_path.values()), absent=absent, source=later.source)
 
     def of(self, soname: str) -> tuple[UserLibrary, ...]:
         """Those of one SONAME, in the order they were found."""
@@ -114,11 +133,13 @@ class DeviceNode(msgspec.Struct, frozen=True, omit_defaults=True):
     """One device file under ``/dev``, and whether this user may open it for reading and writing."""
 
     path: str
-    mode: str
-    """``0666``."""
-    uid: int
-    gid: int
-    openable: bool
+    mode: str | None = None
+    """``0666``; None where a text gives the bare name."""
+    owner: str | None = None
+    """The user by name, or by number where the machine has no name for it."""
+    group: str | None = None
+    openable: bool | None = None
+    """None where a text does not tell who asks."""
     device: tuple[int, int] | None = None
     """Major and minor number."""
 
@@ -129,8 +150,14 @@ class DeviceNodes(Fact, frozen=True):
     fact_name: ClassVar[str] = "driver.device-nodes"
     nodes: tuple[DeviceNode, ...]
     """``/dev/nvidia*``, ``/dev/nvidia-caps/*``, ``/dev/nvidia-caps-imex-channels/*`` and ``/dev/dxg``."""
-    uid: int
-    """Who asked."""
+    absent: tuple[str, ...] = ()
+    """Of ``/dev/nvidiactl``, ``/dev/nvidia0`` and ``/dev/nvidia-uvm``, those that were looked for and are not there."""
+
+    def joined(self, later: DeviceNodes) -> DeviceNodes:
+        """Two listings of one text, the later one's nodes winning; what one of them shows is not absent."""
+        by_path = {each.path: each for each in (*self.nodes, *later.nodes)}
+        absent = tuple(path for path in dict.fromkeys(self.absent + later.absent) if path not in by_path)
+        return DeviceNodes(nodes=tuple(by_path.values()), absent=absent, source=later.source)
 
     def node(self, path: str) -> DeviceNode | None:
         """One of them, or None when it is not there."""
@@ -142,6 +169,29 @@ class DeviceNodes(Fact, frozen=True):
         return tuple(each for each in self.nodes if each.path.removeprefix("/dev/nvidia").isdigit())
 
 
+class LoadedModules(Fact, frozen=True):
+    """Which kernel modules that bear on NVIDIA GPUs are loaded. From ``/proc/modules`` or lsmod."""
+
+    fact_name: ClassVar[str] = "driver.loaded-modules"
+    loaded: tuple[str, ...]
+    absent: tuple[str, ...]
+    """Of `MODULES`, those that were looked for and are not loaded (a module built into the kernel counts as loaded)."""
+
+    def joined(self, later: LoadedModules) -> LoadedModules:
+        """Two listings of one text; the later one decides where both speak of a module."""
+        loaded = tuple(name for name in self.loaded if name not in later.absent)
+        absent = tuple(name for name in self.absent if name not in later.loaded)
+        return LoadedModules(
+            loaded=tuple(dict.fromkeys(loaded + later.loaded)),
+            absent=tuple(dict.fromkeys(absent + later.absent)),
+            source=later.source,
+        )
+
+
+MODULES = ("nvidia", "nvidia_uvm", "nvidia_modeset", "nvidia_drm", "nvgpu", "nouveau", "nova_core", "vfio_pci")
+"""The kernel modules that `LoadedModules` speaks of."""
+
+
 class ModuleFiles(Fact, frozen=True):
     """Which installed kernels have an nvidia module on disk."""
 
@@ -151,6 +201,15 @@ class ModuleFiles(Fact, frozen=True):
     """Kernel releases under ``/lib/modules`` with an ``nvidia.ko`` (or compressed)."""
     modules_directory: bool
     """Whether ``/lib/modules/<running kernel>`` exists at all: in a container it mostly does not."""
+    headers: bool | None = None
+    """Whether the running kernel's headers are installed (``build`` below its modules); None where a text says nothing."""
+
+
+class ModuleOnDisk(Fact, frozen=True):
+    """The nvidia module that modprobe would load into the running kernel, as modinfo or DKMS tell."""
+
+    fact_name: ClassVar[str] = "driver.module-on-disk"
+    release: str
 
 
 class DkmsBuild(msgspec.Struct, frozen=True):
@@ -203,23 +262,25 @@ class FabricManager(Fact, frozen=True):
     running: bool | None
     """None where the process table does not show the host's processes (a container)."""
 
-
-class CallHung(Symptom, frozen=True):
-    """A call into a driver library did not return in its time."""
-
-    symptom_name: ClassVar[str] = "driver.call-hung"
-    call: str
-    """``nvmlInit_v2``, ``cuInit``."""
-    seconds: int
-    state: str | None = None
-    """The kernel's state of the process after SIGKILL: ``D``; None when it could be killed."""
-    wchan: str | None = None
-    """The kernel function it waits in."""
+    def joined(self, later: FabricManager) -> FabricManager:
+        """What two commands of one text say, together."""
+        running = self.running if later.running is None else later.running
+        return FabricManager(release=later.release or self.release, running=running, source=later.source)
 
 
-class CallCrashed(Symptom, frozen=True):
-    """A call into a driver library killed its process."""
+class BootTimes(Fact, frozen=True):
+    """When the machine was started and when the fabric manager was, in seconds since 1970, to a minute."""
 
-    symptom_name: ClassVar[str] = "driver.call-crashed"
-    call: str
-    signal: str
+    fact_name: ClassVar[str] = "driver.boot-times"
+    machine: float | None
+    fabric_manager: float | None
+    """None when it does not run, or does not tell."""
+
+
+class NvmlAnswers(Fact, frozen=True):
+    """What NVML answered per GPU, by key of `nvml_child.QUESTIONS`; the gpu check makes its facts of it."""
+
+    fact_name: ClassVar[str] = "driver.nvml-answers"
+    devices: tuple[dict[str, Any], ...]
+    """Per GPU, ``index`` and the answers. ``errors`` maps a key to the NVML error's name; ``error`` alone is a GPU
+    for which NVML gave no handle."""

@@ -6,150 +6,185 @@ Device files are read before, since NVIDIA's libraries may load modules and make
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import Any
 
-from envdoctor.api import CouldNotLook, Host, Source, Symptom, Target, TargetPaths, Tier, Unavailable
-from envdoctor.probing.child import ChildEnd, ChildRequest, ChildResult, python_request
-from envdoctor.target import failure
+from envdoctor.api import CouldNotLook, Fact, Host, Source, Symptom, Target, TargetPaths, Tier, Unavailable
+from envdoctor.probing.child import ChildEnd, ChildResult, python_request
+from envdoctor.target import failure, without_own_stage
+from envdoctor_checks.driver import cuda_child, nvml_child
 from envdoctor_checks.driver.check import check
 from envdoctor_checks.driver.facts import (
-    CallCrashed,
-    CallHung,
     CudaInit,
     DeviceNodes,
     DriverCuda,
     DriverRelease,
+    NvmlAnswers,
     NvmlInit,
 )
-from envdoctor_checks.driver.nvml_script import CUDA_SCRIPT, SCRIPT
+from envdoctor_checks.driver.symptoms import CallCrashed, CallHung
 from envdoctor_checks.gpu.facts import GpuDevice, GpuDevices
 
 DEADLINE = 10.0
-"""Seconds. Without persistence mode a healthy driver takes one to three per GPU for the first call."""
+"""Seconds for a call on a machine with one GPU."""
+MORE = 2.0
+"""Seconds more for each further GPU: without persistence mode, the first call wakes every one of them in turn."""
+LONGEST = 24.0
 
 
-@check.probe(tier=Tier.DEFAULT, deadline=DEADLINE + 4)
+@check.probe(tier=Tier.DEFAULT, deadline=LONGEST + 4)
 def nvml(
     host: Host, nodes: DeviceNodes | Unavailable | None
-) -> tuple[NvmlInit, DriverRelease, DriverCuda, GpuDevices, Symptom]:
-    """Ask NVML for the driver's release, its CUDA and the devices."""
-    del nodes  # asked for only so that the device files are read first
-    request = python_request(sys.executable, SCRIPT, deadline=DEADLINE, env=dict(host.environ), temporary_directory=True)
-    result = host.run_child(request)
-    return tuple(_nvml_facts(result))  # type: ignore[return-value] # an iterable of those; absent ones were not told
+) -> Iterator[NvmlInit | DriverRelease | GpuDevices | NvmlAnswers | Symptom | Unavailable]:
+    """Ask NVML for the driver's release and the devices."""
+    request = python_request(
+        sys.executable,
+        nvml_child.SCRIPT,
+        deadline=_deadline(nodes),
+        env=dict(host.environ),
+        args=(nvml_child.questions_text(),),
+        temporary_directory=True,
+    )
+    return _nvml_facts(host.run_child(request))
 
 
-def _nvml_facts(result: ChildResult) -> list[Any]:
-    given: list[Any] = list(_failed_call(result, "NVML"))
+def _deadline(nodes: DeviceNodes | Unavailable | None) -> float:
+    gpus = len(nodes.gpus) if isinstance(nodes, DeviceNodes) else 1
+    return min(DEADLINE + MORE * max(gpus - 1, 0), LONGEST)
+
+
+def _nvml_facts(result: ChildResult) -> Iterator[Any]:
+    failed = _failed_call(result)
+    if failed is not None:
+        yield failed
     stages = {stage["stage"]: stage for stage in result.stages if stage["stage"] not in ("calling", "device")}
     if "no-pynvml" in stages:
-        raise CouldNotLook(f"pynvml cannot be imported: {stages['no-pynvml']['error']}", "install nvidia-ml-py beside envdoctor")
+        raise CouldNotLook(
+            f"pynvml cannot be imported: {stages['no-pynvml']['error']}",
+            "install nvidia-ml-py beside envdoctor",
+        )
     init = stages.get("init")
     if init is None:
-        why = "no answer from NVML" if given else failure(result)
-        return [*given, *_missing(f"NVML: {why}", NvmlInit, DriverRelease, DriverCuda, GpuDevices)]
-    source = Source("call", "nvmlInit_v2")
-    given.append(NvmlInit(code=init["code"], name=init["name"], source=source))
+        why = failed.quote if failed else f"the child that asks NVML {failure(result)}"
+        yield from _missing(why, NvmlInit, DriverRelease, GpuDevices, NvmlAnswers)
+        return
+    yield NvmlInit(code=init["code"], name=init["name"], source=Source("call", "nvmlInit"))
     if init["code"] != 0:
-        return [*given, *_missing(f"nvmlInit answered {init['name']}", DriverRelease, GpuDevices)]
-    system = stages.get("system", {})
-    if isinstance(system.get("release"), str) and system["release"].isprintable():
-        given.append(DriverRelease(release=system["release"], source=Source("call", "nvmlSystemGetDriverVersion")))
-    if isinstance(system.get("cuda"), int) and 1000 <= system["cuda"] < 100_000:
-        given.append(
-            DriverCuda(driver_cuda=dotted(system["cuda"]), source=Source("call", "nvmlSystemGetCudaDriverVersion_v2"))
-        )
-    if "all-devices" in stages:
-        given.append(_devices(result, source))
+        yield from _missing(f"nvmlInit answered {init['name']}", DriverRelease, GpuDevices, NvmlAnswers)
+        return
+    yield from _system_facts(stages, result)
+
+
+def _system_facts(stages: dict[str, dict[str, Any]], result: ChildResult) -> Iterator[Fact | Unavailable]:
+    """What came after a successful nvmlInit; a lost GPU is left to the gpu check's own facts."""
+    release = stages.get("system", {}).get("release")
+    if isinstance(release, str) and release[:1].isdigit() and release.isprintable():
+        yield DriverRelease(release=release, source=Source("call", "nvmlSystemGetDriverVersion"))
     else:
-        given += _missing("NVML did not get through all devices", GpuDevices)
-    return given
+        yield from _missing("NVML does not tell the driver's release", DriverRelease)
+    if "all-devices" not in stages:
+        yield from _missing("NVML did not get through all devices", GpuDevices, NvmlAnswers)
+        return
+    answers = tuple(without_own_stage(stage) for stage in result.stages if stage["stage"] == "device")
+    source = Source("call", "nvmlDeviceGetHandleByIndex")
+    yield NvmlAnswers(devices=answers, source=source)
+    yield GpuDevices(devices=tuple(_device(each) for each in answers if "error" not in each), source=source)
 
 
-def _devices(result: ChildResult, source: Source) -> GpuDevices:
-    """Devices that NVML gave a handle for; a lost one is a matter of the gpu check's own facts."""
-    return GpuDevices(
-        devices=tuple(
-            GpuDevice(
-                index=stage["index"],
-                name=str(stage.get("name", "unknown")),
-                uuid=stage.get("uuid"),
-                compute_capability=stage.get("compute_capability"),
-                memory_total=stage.get("memory_total"),
-                pci_address=stage.get("pci_address"),
-            )
-            for stage in result.stages
-            if stage["stage"] == "device" and "error" not in stage
-        ),
-        source=Source("call", "nvmlDeviceGetHandleByIndex_v2"),
+def _device(answers: dict[str, Any]) -> GpuDevice:
+    capability, memory = answers.get("compute_capability"), answers.get("memory")
+    pci = answers.get("pci_address")
+    return GpuDevice(
+        index=answers["index"],
+        name=answers.get("name") or "unknown",
+        uuid=answers.get("uuid"),
+        compute_capability="{}.{}".format(*capability) if _sane(capability) else None,
+        memory_total=memory["total"] >> 20 if memory and memory["total"] < 1 << 50 else None,
+        pci_address=pci_address(pci["busId"]) if pci else None,
     )
 
 
-@check.probe(tier=Tier.DEFAULT, deadline=DEADLINE + 4)
+def _sane(capability: Any) -> bool:
+    """Whether a compute capability is one: a driver in a bad state may answer with anything."""
+    return isinstance(capability, list) and len(capability) == 2 and all(0 <= each < 100 for each in capability)
+
+
+def pci_address(bus_id: str) -> str:
+    """NVML's ``00000000:1B:00.0`` as the kernel writes it: ``0000:1b:00.0``."""
+    domain, _, rest = bus_id.lower().partition(":")
+    return f"{domain[-4:]}:{rest}"
+
+
+@check.probe(tier=Tier.DEFAULT, deadline=LONGEST + 4)
 def cuda_init(
     host: Host, nodes: DeviceNodes | Unavailable | None, target: Target, paths: TargetPaths | None
-) -> tuple[CudaInit, DriverCuda, Symptom]:
+) -> Iterator[CudaInit | DriverCuda | Symptom | Unavailable]:
     """Load libcuda as a program would and initialise it, in the target interpreter where that works."""
-    del nodes  # as above
-    python = target.python if paths is not None else sys.executable
-    request: ChildRequest = python_request(
-        python, CUDA_SCRIPT, deadline=DEADLINE, env=dict(host.environ), temporary_directory=True
+    request = python_request(
+        target.python if paths is not None else sys.executable,
+        cuda_child.SCRIPT,
+        deadline=_deadline(nodes),
+        env=dict(host.environ),
+        temporary_directory=True,
     )
-    return tuple(_cuda_facts(host.run_child(request)))  # type: ignore[return-value] # as above
+    return _cuda_facts(host.run_child(request))
 
 
-def _cuda_facts(result: ChildResult) -> list[Any]:
-    given: list[Any] = list(_failed_call(result, "libcuda"))
+def _cuda_facts(result: ChildResult) -> Iterator[Any]:
+    failed = _failed_call(result)
+    if failed is not None:
+        yield failed
     stages = {stage["stage"]: stage for stage in result.stages if stage["stage"] != "calling"}
-    loaded, missing = stages.get("loaded"), stages.get("not-loaded")
-    if "version" in stages:
-        given.append(
-            DriverCuda(driver_cuda=dotted(stages["version"]["value"]), source=Source("call", "cuDriverGetVersion"))
-        )
-    if missing is not None:
+    yield from _driver_cuda(stages)
+    if "not-loaded" in stages:
+        error = stages["not-loaded"]["error"]
         source = Source("call", "dlopen libcuda.so.1")
-        given.append(CudaInit(code=-1, name="not loaded", load_error=missing["error"], source=source))
+        yield CudaInit(code=-1, name="not loaded", load_error=error, source=source)
     elif "init" in stages:
-        init = stages["init"]
-        given.append(
-            CudaInit(
-                code=init["code"],
-                name=init["name"],
-                library=loaded["library"] if loaded else None,
-                devices=init.get("devices"),
-                source=Source("call", "cuInit"),
-            )
+        init, loaded = stages["init"], stages.get("loaded", {})
+        yield CudaInit(
+            code=init["code"],
+            name=init["name"],
+            library=loaded.get("library"),
+            devices=init.get("devices"),
+            source=Source("call", "cuInit"),
         )
     else:
-        why = "no answer from libcuda" if given else failure(result)
-        given += _missing(why, CudaInit)
-    return given
+        yield from _missing(failed.quote if failed else f"the child that calls cuInit {failure(result)}", CudaInit)
 
 
-def _failed_call(result: ChildResult, library: str) -> list[Symptom]:
+def _driver_cuda(stages: dict[str, dict[str, Any]]) -> Iterator[DriverCuda | Unavailable]:
+    number = stages.get("version", {}).get("value", 0)
+    if 1000 <= number < 100_000:
+        yield DriverCuda(driver_cuda=dotted(number), source=Source("call", "cuDriverGetVersion"))
+    else:
+        yield from _missing("libcuda does not tell its CUDA version", DriverCuda)
+
+
+def _failed_call(result: ChildResult) -> CallHung | CallCrashed | None:
     """The call that hung or killed the child, by the last one that it announced."""
     calls = [stage["call"] for stage in result.stages if stage["stage"] == "calling"]
-    call = calls[-1] if calls else f"loading {library}"
-    source = Source("child", call)
-    if result.end is ChildEnd.TIMED_OUT and calls:
+    if not calls or result.done:
+        return None
+    call, source = calls[-1], Source("child", calls[-1])
+    if result.end is ChildEnd.TIMED_OUT:
         stuck = result.stuck
-        return [
-            CallHung(
-                call=call,
-                seconds=int(result.seconds),
-                state=stuck.state if stuck else None,
-                wchan=stuck.wchan if stuck else None,
-                quote=f"{call} did not return within {result.seconds:.0f} s",
-                source=source,
-            )
-        ]
-    if result.end is ChildEnd.KILLED and result.signal and calls:
-        return [CallCrashed(call=call, signal=result.signal, quote=f"{call} ended in {result.signal}", source=source)]
-    return []
+        return CallHung(
+            call=call,
+            seconds=round(result.seconds),
+            state=stuck.state if stuck else None,
+            wchan=(stuck.wchan or None) if stuck else None,
+            quote=f"{call} did not return within {result.seconds:.0f} s",
+            source=source,
+        )
+    if result.end is ChildEnd.KILLED and result.signal:
+        quote = f"{call} ended in {result.signal}"
+        return CallCrashed(call=call, signal=result.signal, quote=quote, source=source)
+    return None
 
 
-def _missing(reason: str, *kinds: type[Any]) -> list[Unavailable]:
-    return [Unavailable(kind.fact_name, reason) for kind in kinds]
+def _missing(reason: str, *kinds: type[Fact]) -> Iterator[Unavailable]:
+    return (Unavailable(kind.fact_name, reason) for kind in kinds)
 
 
 def dotted(number: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from envdoctor.tables import Row, Table, compare_releases, load, release_key
+from envdoctor.tables import Row, Table, compare_releases, load, major_minor, release_key
 
 Platform = Literal["linux", "windows"]
 KernelModules = Literal["proprietary", "either", "open"]
@@ -62,8 +62,7 @@ class CudaFloors(Table, frozen=True, kw_only=True):
 
     def shipped_driver(self, cuda: str, platform: Platform = "linux") -> str | None:
         """The driver of the first toolkit of that release: from it on PTX of that release compiles, too."""
-        key = release_key(cuda)[:2]
-        found = [row for row in self.toolkits if release_key(row.cuda) == key]
+        found = [row for row in self.toolkits if major_minor(row.cuda) == major_minor(cuda)]
         return getattr(min(found, key=lambda row: row.update), platform) if found else None
 
     def branch(self, driver_release: str) -> DriverBranch | None:
@@ -113,7 +112,7 @@ class ForwardCompatibility(Table, frozen=True, kw_only=True):
 
     def package(self, cuda: str) -> CompatPackage | None:
         """The package for a CUDA release."""
-        return next((row for row in self.packages if release_key(row.cuda) == release_key(cuda)[:2]), None)
+        return next((row for row in self.packages if major_minor(row.cuda) == major_minor(cuda)), None)
 
     def works(self, cuda: str, branch: int) -> bool | None:
         """Whether that release's package is supported over a driver branch; None where no source says."""

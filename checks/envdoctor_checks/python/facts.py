@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import msgspec
 
-from envdoctor.api import Fact
+from envdoctor.api import Fact, Symptom
 
 
 class Distribution(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -34,8 +34,74 @@ class Distributions(Fact, frozen=True):
         newer = {each.name for each in later.distributions}
         kept = tuple(each for each in self.distributions if each.name not in newer)
         complete = self.complete or later.complete
-        return Distributions(distributions=(*kept, *later.distributions), complete=complete, source=self.source)
+        return Distributions(
+            distributions=(*kept, *later.distributions), complete=complete, source=self.source
+        )
 
     def version(self, name: str) -> str | None:
         """The version that is imported, or None."""
         return next((each.version for each in self.distributions if each.name == name), None)
+
+    def named(self, name: str) -> tuple[Distribution, ...]:
+        """Every installation of one name: more than one where several folders on the path hold it."""
+        return tuple(each for each in self.distributions if each.name == name)
+
+
+class CondaPackage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One package that conda installed, of Python or not."""
+
+    name: str
+    """As conda names it: ``pytorch``, not ``torch``."""
+    version: str
+    build: str = ""
+    """The build string, which names CUDA and Python: ``py3.11_cuda12.1_cudnn8.9.2_0``."""
+    channel: str = ""
+    """``pytorch``, ``conda-forge``, ``pkgs/main``; ``pypi`` for what pip put there; empty when not known."""
+
+
+class CondaPackages(Fact, frozen=True):
+    """What conda installed into the target's environment. From ``conda-meta`` or a pasted ``conda list``."""
+
+    fact_name: ClassVar[str] = "python.conda-packages"
+    packages: tuple[CondaPackage, ...]
+    complete: bool = True
+    """Whether one that is missing here is not installed."""
+
+    def joined(self, later: CondaPackages) -> CondaPackages:
+        """Two lists of one text, together; the later one's versions win."""
+        newer = {each.name for each in later.packages}
+        kept = tuple(each for each in self.packages if each.name not in newer)
+        complete = self.complete or later.complete
+        return CondaPackages(packages=(*kept, *later.packages), complete=complete, source=self.source)
+
+    def package(self, name: str) -> CondaPackage | None:
+        """One of them, by conda's name."""
+        return next((each for each in self.packages if each.name == name), None)
+
+
+class Leftovers(Fact, frozen=True):
+    """Folders that an interrupted pip left behind: ``~orch``, which it warns of as an invalid distribution."""
+
+    fact_name: ClassVar[str] = "python.leftovers"
+    paths: tuple[str, ...]
+
+
+class RequirementConflict(Symptom, frozen=True):
+    """pip says that an installed distribution asks for another version of one that is installed."""
+
+    symptom_name: ClassVar[str] = "python.requirement-conflict"
+    package: str
+    """Normalised name of the one that asks."""
+    version: str
+    requirement: str
+    """What it asks for, ``torch==2.3.1``."""
+    other: str
+    """Normalised name of the one that does not fit."""
+    found: str | None
+    """Its version; None where it is not installed."""
+
+
+def normalised(name: str) -> str:
+    """The name of a distribution as the packaging standard compares it: lower case, dashes."""
+    parts = name.lower().replace("_", "-").replace(".", "-").split("-")
+    return "-".join(part for part in parts if part)

@@ -1,0 +1,70 @@
+"""What the libraries check judges by: which package owns which library of the CUDA family."""
+
+from __future__ import annotations
+
+import re
+from typing import ClassVar
+
+from envdoctor.tables import Row, Table, load
+
+
+class WheelLibrary(Row, frozen=True, kw_only=True):
+    """One library in one CUDA major."""
+
+    library: str
+    """The start of the file name, such as ``libcublasLt``."""
+    family: str
+    """Libraries of one family must come from one install."""
+    cuda_major: int
+    soname: str
+    """``{}`` stands for the CUDA release's minor."""
+    distribution: str
+    """The package on PyPI that brings it."""
+    folder: str
+    """Where it lies inside site-packages."""
+    conda: str
+    apt: str
+    """``*`` stands for the release."""
+
+
+class OldFolder(Row, frozen=True, kw_only=True):
+    """Where older wheels of a distribution put their libraries."""
+
+    distribution: str
+    folder: str
+
+
+class WheelLibraries(Table, frozen=True, kw_only=True):
+    """The libraries of the CUDA family and who owns them."""
+
+    fact_name: ClassVar[str] = "libraries.wheel-libraries"
+    libraries: tuple[WheelLibrary, ...]
+    old_folders: tuple[OldFolder, ...]
+
+    def owners(self, soname: str) -> tuple[WheelLibrary, ...]:
+        """Every row whose SONAME is that file name (``libcufft.so.11`` is CUDA 12's). Empty: not of CUDA's.
+
+        A full file name (``libcudart.so.12.8.90``) is found by the SONAME that it begins with.
+        """
+        stem = soname.partition(".so.")[0]
+        rows = [row for row in self.libraries if row.library == stem]
+        exact = [row for row in rows if re.fullmatch(_pattern(row.soname), soname)]
+        return tuple(exact or [row for row in rows if re.match(_pattern(row.soname) + r"\.", soname)])
+
+    def library(self, stem: str, cuda_major: int) -> WheelLibrary | None:
+        """The newest row of a library (``libcudnn``) in a CUDA major."""
+        rows = [row for row in self.libraries if row.library == stem and row.cuda_major == cuda_major]
+        return rows[-1] if rows else None
+
+    def of_distribution(self, distribution: str) -> tuple[WheelLibrary, ...]:
+        """The libraries that a package on PyPI brings."""
+        return tuple(row for row in self.libraries if row.distribution == distribution)
+
+
+def _pattern(soname: str) -> str:
+    return re.escape(soname).replace(r"\{\}", r"\d+")
+
+
+def wheel_libraries() -> WheelLibraries:
+    """The libraries of the CUDA family and who owns them."""
+    return load(__package__, "wheels", WheelLibraries)

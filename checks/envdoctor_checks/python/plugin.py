@@ -1,0 +1,10 @@
+"""The entry point: importing a module registers what is in it."""
+
+from envdoctor_checks.python import (  # noqa: F401 # importing registers
+    probe,
+    read,
+    read_install,
+)
+from envdoctor_checks.python.check import check
+
+__all__ = ["check"]
