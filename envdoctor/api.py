@@ -23,7 +23,7 @@ from envdoctor.remedies import (
     UpgradeDriver,
 )
 from envdoctor.target import Target, TargetPaths
-from envdoctor.text.blocks import FoundBlock
+from envdoctor.text.model import FoundBlock
 from envdoctor.variables import Variables
 
 __all__ = [

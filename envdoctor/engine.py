@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     """Reads the symptoms out of what a program printed."""
 
 Named = TypeVar("Named", Fact, Symptom)
-STRANGER_MARGIN = 4.0
+STRANGER_MARGIN = 5.0
 """Seconds beyond its probe's deadline for a stranger's child, to start and to be seen to its end."""
 
 

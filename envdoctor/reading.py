@@ -9,9 +9,10 @@ import msgspec
 from envdoctor.check import Check, Message, Reader
 from envdoctor.engine import flatten, gathered
 from envdoctor.facts import Fact, Facts, Printed, Source, SourceKind, Symptom
-from envdoctor.text.blocks import FoundBlock, find_blocks
-from envdoctor.text.lines import Line, clean
+from envdoctor.text.blocks import find_blocks
+from envdoctor.text.lines import clean
 from envdoctor.text.match import Matcher
+from envdoctor.text.model import FoundBlock, Line
 from envdoctor.text.shapes import BlockShape, Pattern
 from envdoctor.text_facts import core_facts
 

@@ -41,7 +41,7 @@ KINDS = (
 """What may be replaced, as `Redactor.kinds` names it."""
 
 _UUID = re.compile(
-    r"(?<![0-9A-Za-z])([0-9a-fA-F]{8})([-_])([0-9a-fA-F]{4})\2([0-9a-fA-F]{4})\2([0-9a-fA-F]{4})\2([0-9a-fA-F]{12})(?![0-9A-Za-z])"
+    r"(?:(?<![0-9A-Za-z])|(?<=pod))([0-9a-fA-F]{8})([-_])([0-9a-fA-F]{4})\2([0-9a-fA-F]{4})\2([0-9a-fA-F]{4})\2([0-9a-fA-F]{12})(?![0-9A-Za-z])"
 )
 _UUID_TOKEN = re.compile(r"00000000([-_])0000\1(?:0000)\1(?:0000)\1(\d{12})")
 _SHORT_UUID = re.compile(r"\b(GPU|MIG)-(?=[a-fA-F]*\d)([0-9a-fA-F]{6,8}(?:-[0-9a-fA-F]{0,12}){0,4})(?![\w-])")
@@ -56,12 +56,12 @@ _GUID = re.compile(
     r"(?i)\b(?P<key>\w*guid\W{1,4})(?P<name>(?:0x)?[0-9a-f]{16}|[0-9a-f]{4}(?::[0-9a-f]{4}){3})\b"
 )
 _GUID_VALUE = re.compile(r"(?i)(?:0x)?[0-9a-f]{16}|[0-9a-f]{4}(?::[0-9a-f]{4}){3}")
-_V4 = re.compile(
-    r"(?<![\w.])(?P<before>[=<>~!]=\s?|[vV](?:ersion)?[ :=]*|-)?"
-    r"(?P<name>\d{1,3}(?:\.\d{1,3}){3}(?:/\d{1,2}(?!\d))?)(?P<after>:\d{1,5}\b|<\d+>)?(?![\w+]|\.\w)(?P<dash>(?=-))?"
-)
-_V6 = re.compile(
-    r"(?:(?<![0-9a-fA-F:.])|(?<=[g-zG-Z]:))(?=[0-9a-fA-F]*:[0-9a-fA-F]*:)[0-9a-fA-F:]{3,39}(?:\.\d{1,3}){0,3}(?![\w:])"
+_IP = re.compile(
+    r"(?P<six>(?:(?<![0-9a-fA-F:.])|(?<=[g-zG-Z]:))(?=[0-9a-fA-F]*:[0-9a-fA-F]*:)[0-9a-fA-F:]{3,39}"
+    r"(?:\.\d{1,3}){0,3}(?![\w:]))"
+    r"|(?<![\w.])(?P<before>[=<>~!]=\s?|[vV](?:ersion)?[ :=]*|-)?"
+    r"(?P<name>\d{1,3}(?:\.\d{1,3}){3}(?:/\d{1,2}(?!\d))?)(?P<after>:\d{1,5}\b|<\d+>)?(?![\w+]|\.\w)"
+    r"(?P<dash>(?=-))?"
 )
 _ADDRESS_WORDS = re.compile(
     r"(?i)addr|\b(?:ips?|inet|peer|connect|socket|remote|listen|bind|rendezvous|tcp|gateway|ping|nameserver)"
@@ -104,12 +104,21 @@ class Redactor:
         """A JSON-like value, its strings redacted; keys, numbers, shape and what is under the keys `keep`
         stay.
         """
+        _walk(value, (), keep, self._reserve)
         _walk(value, (), keep, self._learn)
         return _walk(value, (), keep, self.text)
 
     def learn(self, text: str) -> None:
         """Take note of the names in a text without replacing anything yet."""
+        self._reserve(text, ())
         self._learn(text, ())
+
+    def _reserve(self, text: str, keys: Keys) -> str:
+        """Tokens that are there already keep their meaning: nothing else may get them."""
+        for token in _UUID_TOKEN.finditer(text):
+            self._numbers.reserve("UUID", int(token[2]))
+        self._names.reserve(text)
+        return text
 
     def _learn(self, text: str, keys: Keys) -> str:
         self._names.protect(word for key in keys for word in re.split(r"[^A-Za-z0-9]+", key) if word)
@@ -131,14 +140,13 @@ class Redactor:
         return text
 
     def _learn_uuids(self, text: str) -> None:
-        for token in _UUID_TOKEN.finditer(text):
-            self._numbers.reserve("UUID", int(token[2]))
         for match in _UUID.finditer(text):
             if not _UUID_TOKEN.fullmatch(match[0]):
                 self._numbers.of("UUID", match[0].replace("_", "-").lower())
 
     def text(self, text: str, keys: Keys = ()) -> str:
         """One redacted text. `keys` lead to it in a document: they tell a version from an address."""
+        self._reserve(text, keys)
         self._learn(text, keys)
         key = keys[-1] if keys else ""
         if is_secret_key(key) and text:
@@ -169,7 +177,7 @@ class Redactor:
 
     def _short_uuid(self, match: re.Match[str]) -> str:
         """CUDA takes any unambiguous start of a UUID: give the whole token of the one that is meant."""
-        if not match[2].strip("0-"):
+        if len(match[2]) == 36 or not match[2].strip("0-"):
             return match[0]
         meant = [full for full in self._numbers.known("UUID") if str(full).startswith(match[2].lower())]
         if len(meant) > 1:
@@ -206,16 +214,13 @@ class Redactor:
         return ("0x" if guid.lower().startswith("0x") else "") + token
 
     def _ip(self, text: str, keys: Keys) -> str:
-        def four(match: re.Match[str]) -> str:
-            if not _is_address(match, text, keys):
-                return match[0]
-            new = replaced4(match["name"], self._addresses)
+        def new(match: re.Match[str]) -> str:
+            if match["six"]:
+                return replaced6(match[0], self._addresses) or match[0]
+            new = replaced4(match["name"], self._addresses) if _is_address(match, text, keys) else None
             return match[0] if new is None else f"{match['before'] or ''}{new}{match['after'] or ''}"
 
-        def six(match: re.Match[str]) -> str:
-            return replaced6(match[0], self._addresses) or match[0]
-
-        return _V4.sub(four, _V6.sub(six, text)) if "." in text or ":" in text else text
+        return _IP.sub(new, text) if "." in text or ":" in text else text
 
     def _people_and_machines(self, text: str, key: str) -> str:
         if _is_word(text):

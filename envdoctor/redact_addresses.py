@@ -31,7 +31,6 @@ BENCHMARKING = ipaddress.IPv4Network("198.18.0.0/15")
 """RFC 2544: where public /24s go when the three documentation ranges are taken."""
 
 LINK_LOCAL6 = ipaddress.IPv6Network("fe80::/10")
-DOCUMENTATION6 = ipaddress.IPv6Network("2001:db8::/32")
 NEW_HOMES6 = (
     (ipaddress.IPv6Network("fc00::/7"), int(ipaddress.IPv6Address("fd00::"))),
     (ipaddress.IPv6Network("fec0::/10"), int(ipaddress.IPv6Address("fec0::"))),
@@ -121,7 +120,7 @@ class Addresses:
     def _public(self, address: ipaddress.IPv4Address) -> int:
         value = int(address)
         special = address.is_loopback or address.is_multicast or address.is_unspecified or value >> 28 == 15
-        if special or value >> 24 == 0 or any(address in each for each in (*DOCUMENTATION, BENCHMARKING)):
+        if special or value >> 24 == 0:
             return value
         number = self._numbers.of("public /24", value >> 8)
         if number <= len(DOCUMENTATION):
@@ -138,7 +137,7 @@ class Addresses:
         if address in LINK_LOCAL6:
             return ipaddress.IPv6Address(value >> 64 << 64 | self._interface(value))
         base = next((base for network, base in NEW_HOMES6 if address in network), None)
-        if base is None or address in DOCUMENTATION6:
+        if base is None:
             return None
         site, subnet = value >> 80, value >> 64 & 0xFFFF
         new_site = self._numbers.of(("site", base), site) - 1

@@ -23,10 +23,10 @@ _FOLDER = r"(?P<name>[^/\\\s:;,'\"()<>|*?\[\]{}$~`=]+)"
 USER_PLACES = tuple(
     re.compile(pattern, re.MULTILINE)
     for pattern in (
-        rf"(?:(?<![\w./~-])|(?<=-[A-Z])|(?<=file://))(?:/(?:export|var|nfs|mnt|data|host|System/Volumes/Data))?"
+        r"(?i:\b[a-z]:(?:\\{1,2}|/)Users(?:\\{1,2}|/))(?P<name>[^\\/:*?\"<>|\r\n]+?)(?=[\\/\"']|$)",
+        rf"(?<!\b[A-Za-z]:)(?:(?<![\w./~-])|(?<=-[A-Z])|(?<=file://))(?:/(?:export|var|nfs|mnt|data|host|System/Volumes/Data))?"
         rf"/(?:home|Users)/{_FOLDER}",
         rf"(?<![\w./~-])/mnt/[a-z]/Users/{_FOLDER}",
-        r"(?i:\b[a-z]:(?:\\{1,2}|/)Users(?:\\{1,2}|/))(?P<name>[^\\/:*?\"<>|\r\n]+?)(?=[\\/\"']|$)",
         rf"(?<![\w./])~{_ACCOUNT}(?=/)",
         rf"\b[ug]id=\d+\({_ACCOUNT}\)",
         rf"(?:^|[\s\[(]){_ACCOUNT}(?=@[\w.-]+(?::[~/]|[ \]]))",
@@ -80,9 +80,7 @@ class Names:
         self._domains: dict[str, None] = {}
         self._patterns: tuple[int, re.Pattern[str] | None, re.Pattern[str] | None] = (-1, None, None)
         self._revision = 0
-        self.learn_user(user)
-        self._learn_home(user, home)
-        self.learn_host(hostname)
+        self._own = (user, home, hostname)
 
     def protect(self, words: Iterable[str]) -> None:
         """Words that this document uses as terms: keys, distributions, libraries."""
@@ -102,12 +100,24 @@ class Names:
         self._numbers.same("user", last, user if _may_be_user(user) else last)
         self._homes[f"{parent}/{last}"] = f"{parent}/{self.user(last)}"
 
-    def learn(self, text: str) -> None:
-        """Take note of every name that the text shows to be one."""
+    def reserve(self, text: str) -> None:
+        """Keep tokens that a text already has for what they stand for."""
         for token in _USER_TOKEN.finditer(text):
             self._numbers.reserve("user", int(token[1]))
         for token in _HOST_TOKEN.finditer(text):
             self._numbers.reserve("host", int(token[1]))
+
+    def _begin(self) -> None:
+        """Number the names that we were given: first of all, but after the tokens that are there already."""
+        user, home, hostname = self._own
+        self._own = ("", "", "")
+        self.learn_user(user)
+        self._learn_home(user, home)
+        self.learn_host(hostname)
+
+    def learn(self, text: str) -> None:
+        """Take note of every name that the text shows to be one."""
+        self._begin()
         for place in USER_PLACES:
             for match in place.finditer(text):
                 self.learn_user(match["name"].rstrip("."))

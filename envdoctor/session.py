@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -11,12 +13,11 @@ from envdoctor import core_check, plugins, snapshot
 from envdoctor.check import Check, Headline, Tier
 from envdoctor.engine import Look, Looked, ProbeEvent
 from envdoctor.errors import UsageError
-from envdoctor.facts import Facts
+from envdoctor.facts import Facts, Printed, Symptom
 from envdoctor.findings import Finding, Severity
 from envdoctor.host import Host
 from envdoctor.injecting import Missing, call_with
 from envdoctor.judging import Judgement, bind, judge
-from envdoctor.reading import Messages, read_text
 from envdoctor.remedies import NoFix
 from envdoctor.report import (
     MachineRow,
@@ -30,6 +31,9 @@ from envdoctor.report import (
 )
 from envdoctor.standing import check_entries
 from envdoctor.target import Target, TargetPaths, choose
+
+if TYPE_CHECKING:
+    from envdoctor.reading import Messages
 
 OnEvent = Callable[[ProbeEvent], None]
 
@@ -54,7 +58,7 @@ class Doctor:
     def __init__(self, found: plugins.Plugins | None = None) -> None:
         self.plugins = found or plugins.load()
         self.checks: tuple[Check, ...] = (core_check.check, *self.plugins.checks)
-        self.messages = Messages(self.checks)
+        self._messages: Messages | None = None
 
     def rule_ids(self) -> tuple[str, ...]:
         """Every rule id of every loaded check."""
@@ -69,9 +73,15 @@ class Doctor:
                 raise UsageError(unknown_rule(pattern, sorted(ids | areas)))
 
     def look(
-        self, host: Host, *, tier: Tier, python: str | None = None, on_event: OnEvent = _ignore
+        self,
+        host: Host,
+        *,
+        tier: Tier,
+        python: str | None = None,
+        budget: float = math.inf,
+        on_event: OnEvent = _ignore,
     ) -> Seen:
-        """Look at the live machine. Raises `UsageError` for a named interpreter that is not there."""
+        """Look at the live machine for at most `budget` seconds. Raises `UsageError` for a named interpreter that is not there."""
         from envdoctor.probing.stranger import run_stranger
 
         target = choose(host, python)
@@ -82,7 +92,8 @@ class Doctor:
             tier=tier,
             seed=Facts.of(target),
             run_stranger=strangers,
-            match=self.messages.printed,
+            match=self._read_printed,
+            budget=budget,
         )
         for event in look:
             on_event(event)
@@ -92,6 +103,14 @@ class Doctor:
         )
         facts = looked.facts.merged(Facts.of(state))
         return Seen(facts, _target_entry(facts, "live"), looked)
+
+    def _read_printed(self, printed: Printed) -> tuple[Symptom, ...]:
+        """What a probe heard a program print. The text machinery is imported when there is something to read."""
+        from envdoctor.reading import Messages
+
+        if self._messages is None:
+            self._messages = Messages(self.checks)
+        return self._messages.printed(printed)
 
     def _broken(self) -> tuple[core_check.Broken, ...]:
         return tuple(
@@ -109,6 +128,8 @@ class Doctor:
 
     def read(self, text: str, name: str) -> Seen:
         """Facts and symptoms of a pasted text."""
+        from envdoctor.reading import read_text
+
         reading = read_text(text, name, self.checks)
         return Seen(reading.facts, _target_entry(reading.facts, "text"), broken_readers=reading.broken)
 

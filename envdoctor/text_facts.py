@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from envdoctor.facts import Fact, Source
 from envdoctor.platform import Platform
 from envdoctor.surroundings import Surroundings, system_manager_of
-from envdoctor.text.blocks import Block, split_blocks
-from envdoctor.text.lines import Line
+from envdoctor.text.blocks import split_blocks
+from envdoctor.text.model import Block, Line
 from envdoctor.variables import Variables, is_allowed
 
 ASSIGNED = re.compile(r"""(?:^|[\s;&|"'(]|--env[= ]|-e )(?:export\s+|setenv\s+|set\s+|ENV\s+)?([A-Z][A-Z0-9_]{1,60})=("[^"]*"|'[^']*'|[^\s;&|]*)""")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -10,7 +9,7 @@ import click
 
 from envdoctor import __version__
 from envdoctor.cli.failures import Failure
-from envdoctor.cli.leaving import Terminated, interrupted, leave, on_signal, say
+from envdoctor.cli.leaving import Terminated, catch_signals, interrupted, leave, say
 from envdoctor.errors import EnvdoctorError
 
 COMMANDS = {
@@ -85,7 +84,13 @@ def _show_version(ctx: click.Context, option: click.Parameter, wanted: bool) -> 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, help=HELP, epilog=EPILOG)
 @click.option(
-    "--version", "-V", is_flag=True, is_eager=True, expose_value=False, callback=_show_version, help="Show the version and exit."
+    "--version",
+    "-V",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
 )
 def main() -> None:
     """See HELP."""
@@ -93,9 +98,7 @@ def main() -> None:
 
 def run(arguments: list[str]) -> NoReturn:
     """Run one command and leave with its exit code."""
-    signal.signal(signal.SIGTERM, on_signal)
-    if hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, on_signal)
+    catch_signals()
     try:
         code = _code_of(arguments)
     except (KeyboardInterrupt, click.Abort):
@@ -117,6 +120,8 @@ def _code_of(arguments: list[str]) -> int:
     except EnvdoctorError as error:
         say(f"envdoctor: {error}")
         return 3 if isinstance(error, Failure) else 2
+    except click.Abort:
+        raise  # an interruption, although click makes it an Exception
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     except Exception as error:
@@ -125,4 +130,3 @@ def _code_of(arguments: list[str]) -> int:
         tell(error)
         return 3
     return result if isinstance(result, int) else 0
-

@@ -74,7 +74,9 @@ def installed_doctor() -> Doctor:
     if doctor.plugins.checks:
         return doctor
     if not doctor.plugins.broken:
-        raise NoChecksError("no checks are installed; put them back with: pip install --force-reinstall envdoctor")
+        raise NoChecksError(
+            "no checks are installed; put them back with: pip install --force-reinstall envdoctor"
+        )
     first = doctor.plugins.broken[0]
     raise NoChecksError(
         f"none of the {len(doctor.plugins.broken)} installed checks could be loaded, "

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from envdoctor.cli.options import presentation_of, presentation_options, selection_of, selection_options
+from envdoctor.cli.options import Wish, presentation_of, presentation_options, selection_of, selection_options
 from envdoctor.errors import DocumentError, UsageError
 from envdoctor.render.style import is_terminal
 
@@ -37,11 +37,9 @@ def explain(file: str | None, here: bool, facts: str | None, **given: Any) -> in
     def see(doctor: Doctor, progress: Progress) -> Seen:
         text = doctor.read(data, name)
         if here:
-            from envdoctor.check import Tier
             from envdoctor.cli.looking import look
 
-            machine = look(doctor, progress, tier=Tier.DEFAULT, python=None, offline=False)
-            return _together(text, machine)
+            return _together(text, look(doctor, progress, Wish()))
         return _together(text, doctor.recorded([facts])) if facts is not None else text
 
     return deliver(see, selection, wanted, "live" if here else "facts" if facts is not None else "text")
@@ -52,7 +50,9 @@ def _text_named(file: str | None, here: bool, facts: str | None) -> str:
     if here and facts is not None:
         raise click.UsageError("--here and --facts exclude each other: the text came from one machine")
     if facts == "-" and file in (None, "-"):
-        raise click.UsageError("--facts - and the text cannot both be read from standard input: give the text's FILE")
+        raise click.UsageError(
+            "--facts - and the text cannot both be read from standard input: give the text's FILE"
+        )
     if file is None and is_terminal(sys.stdin):
         raise click.UsageError(
             "no text to explain; give its file (envdoctor explain train.log), pipe it in "
@@ -77,10 +77,10 @@ def _read(name: str) -> str:
     if not text.strip():
         raise DocumentError(f"{'standard input' if name == '-' else name}: there is no text in it")
     if text.lstrip().startswith("{") and '"envdoctor.facts/' in text[:400]:
-        raise DocumentError(f"{name}: these are recorded facts, not a text; judge them with: envdoctor check --facts {name}")
+        raise DocumentError(
+            f"{name}: these are recorded facts, not a text; judge them with: envdoctor check --facts {name}"
+        )
     return text
-
-
 
 
 def _together(text: Seen, machine: Seen) -> Seen:

@@ -12,15 +12,22 @@ CHILDREN = "envdoctor.probing.child_run"
 
 
 class Terminated(BaseException):
-    """SIGTERM or SIGHUP came. Not an Exception, so that nothing on the way takes it for a failure of its own."""
+    """A signal came that ends us. Not an Exception, so that nothing on the way takes it for a failure of its own."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
         self.number = number
 
 
-def on_signal(number: int, frame: FrameType | None) -> NoReturn:
-    """The handler for signals that end us: unwinds to `envdoctor.cli.run`."""
+def catch_signals() -> None:
+    """Unwind to `envdoctor.cli.run` on the signals that end us, unless whoever started us has them ignored (nohup)."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _on_signal)
+
+
+def _on_signal(number: int, frame: FrameType | None) -> NoReturn:
     raise Terminated(number)
 
 

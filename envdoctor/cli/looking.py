@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from envdoctor.check import Tier
+from envdoctor.cli.options import Wish
 from envdoctor.cli.progress import Progress
 from envdoctor.host import Host
 from envdoctor.session import Doctor, Seen
@@ -11,9 +11,11 @@ OFFLINE = "ENVDOCTOR_OFFLINE"
 """Set in the environment of the host and of every child when no name may be resolved."""
 
 
-def look(doctor: Doctor, progress: Progress, *, tier: Tier, python: str | None, offline: bool) -> Seen:
+def look(doctor: Doctor, progress: Progress, wish: Wish) -> Seen:
     """The facts of this machine. Raises `UsageError` for a named interpreter that is not there."""
     host = Host.here()
-    if offline:
+    if wish.offline:
         host.environ[OFFLINE] = "1"
-    return doctor.look(host, tier=tier, python=python, on_event=progress.on_event)
+    return doctor.look(
+        host, tier=wish.tier, python=wish.python, budget=wish.seconds(), on_event=progress.on_event
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -12,11 +13,28 @@ import msgspec
 
 from envdoctor.check import Tier
 from envdoctor.errors import UsageError
-from envdoctor.render import FORMATS, FailOn, RenderOptions
+from envdoctor.render import FORMATS, RenderOptions
 from envdoctor.render.style import Style, decide
 from envdoctor.report import Selection
 
+BUDGET = 30.0
+"""Seconds for a run that nobody gave another limit."""
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Wish(msgspec.Struct, frozen=True):
+    """How this machine is to be looked at."""
+
+    tier: Tier = Tier.DEFAULT
+    python: str | None = None
+    budget: float | None = None
+    offline: bool = False
+
+    def seconds(self) -> float:
+        """The budget: what was asked for, else 30 s, else no end where everything was asked for."""
+        if self.budget is not None:
+            return self.budget
+        return math.inf if self.tier is Tier.DEEP else BUDGET
 
 
 class Presentation(msgspec.Struct, frozen=True):
@@ -57,16 +75,18 @@ def _stacked(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
     return decorate
 
 
-python_option = click.option(
-    "--python", metavar="PATH", help="The interpreter or environment to ask about, instead of the one found."
-)
-tier_options = _stacked(
+look_options = _stacked(
     click.option("--quick", is_flag=True, help="Only files, variables and library headers; no vendor library is called."),
     click.option("--deep", is_flag=True, help="Everything, however long it takes."),
-)
-offline_option = click.option(
-    "--offline", is_flag=True, help="Resolve no host names either. Nothing else ever uses the network."
-)
+    click.option(
+        "--python", metavar="PATH", help="The interpreter or environment to ask about, instead of the one found."
+    ),
+    click.option(
+        "--budget", type=click.FloatRange(min=0, min_open=True), metavar="S",
+        help="Seconds after which nothing more is begun or waited for (30; with --deep, no end).",
+    ),
+    click.option("--offline", is_flag=True, help="Resolve no host names either. Nothing else ever uses the network."),
+)  # fmt: skip
 selection_options = _stacked(
     click.option(
         "--select", multiple=True, metavar="ID|AREA,..", shell_complete=complete_rules,
@@ -95,11 +115,12 @@ presentation_options = _stacked(
 )  # fmt: skip
 
 
-def tier_of(quick: bool, deep: bool) -> Tier:
-    """``--quick`` or ``--deep``, not both."""
-    if quick and deep:
+def wish_of(given: dict[str, Any]) -> Wish:
+    """From the values of `look_options`."""
+    if given["quick"] and given["deep"]:
         raise click.UsageError("--quick and --deep exclude each other")
-    return Tier.QUICK if quick else Tier.DEEP if deep else Tier.DEFAULT
+    tier = Tier.QUICK if given["quick"] else Tier.DEEP if given["deep"] else Tier.DEFAULT
+    return Wish(tier=tier, python=given["python"], budget=given["budget"], offline=given["offline"])
 
 
 def selection_of(given: dict[str, Any]) -> Selection:
@@ -154,6 +175,3 @@ def refuse_unwritable(path: str) -> None:
     where = path if os.path.exists(path) and not os.path.isfile(path) else folder
     if not os.access(where, os.W_OK):
         raise UsageError(f"--output {path}: you may not write to {where}")
-
-
-__all__ = ["FailOn", "Presentation"]

@@ -38,7 +38,9 @@ class Progress:
     def on_stderr(cls, *, quiet: bool) -> Progress:
         """For a terminal that can erase a line, unless the user wants quiet or a CI system only looks like a terminal."""
         environ = os.environ
-        wanted = not quiet and is_terminal(sys.stderr) and environ.get("TERM") != "dumb" and not environ.get("CI")
+        wanted = (
+            not quiet and is_terminal(sys.stderr) and environ.get("TERM") != "dumb" and not environ.get("CI")
+        )
         return cls(sys.stderr if wanted else None, environ)
 
     def __enter__(self) -> Progress:
@@ -47,7 +49,9 @@ class Progress:
             self._ticker.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._over.set()
         with self._lock:
             self._show("")

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import shlex
+from typing import Any
 
 import click
 
-from envdoctor.cli.options import offline_option, python_option, refuse_unwritable, tier_of, tier_options
+from envdoctor.cli.options import look_options, refuse_unwritable, wish_of
 
 
 @click.command(short_help="write the facts of this machine to a file")
-@click.option("-o", "--output", metavar="FILE|-", default="-", help="Where to write; - is stdout, and the default.")
-@tier_options
-@python_option
+@click.option(
+    "-o", "--output", metavar="FILE|-", default="-", help="Where to write; - is stdout, and the default."
+)
+@look_options
 @click.option("--no-redact", is_flag=True, help="Keep user, host, paths and serial numbers as they are.")
-@offline_option
-def record(output: str, quick: bool, deep: bool, python: str | None, no_redact: bool, offline: bool) -> int:
+def record(output: str, no_redact: bool, **given: Any) -> int:
     """Write what envdoctor sees of this machine; `envdoctor check --facts` judges it anywhere.
 
     User, host, paths and serial numbers are replaced, always in the same way, so that the judgement stays the same.
     """
-    tier = tier_of(quick, deep)
+    wish = wish_of(given)
     if output != "-":
         refuse_unwritable(output)
     from envdoctor.cli.delivery import installed_doctor
@@ -36,7 +37,7 @@ def record(output: str, quick: bool, deep: bool, python: str | None, no_redact: 
 
     doctor = installed_doctor()
     with Progress.on_stderr(quiet=False) as progress:
-        seen = look(doctor, progress, tier=tier, python=python, offline=offline)
+        seen = look(doctor, progress, wish)
     document, hidden = to_document(seen.facts, now()), "nothing redacted"
     if not no_redact:
         document, kinds = redact_document(document, **own_names(Host.here()))
@@ -46,5 +47,7 @@ def record(output: str, quick: bool, deep: bool, python: str | None, no_redact: 
         write_out(page)
         return 0
     write_file(output, page)
-    say(f"facts written to {output} ({hidden}); judge them with: envdoctor check --facts {shlex.quote(output)}")
+    say(
+        f"facts written to {output} ({hidden}); judge them with: envdoctor check --facts {shlex.quote(output)}"
+    )
     return 0

@@ -32,7 +32,9 @@ def rules(areas: tuple[str, ...], format_: str, color: Any) -> int:
         from envdoctor.render.json import encoded
 
         listed = [
-            {"id": rule.id, "area": check.name, "summary": rule.summary} for check in checks for rule in check.rules
+            {"id": rule.id, "area": check.name, "summary": rule.summary}
+            for check in checks
+            for rule in check.rules
         ]
         write_out(encoded({"schema": SCHEMA, "rules": listed}))
         return 0
@@ -109,8 +111,12 @@ def _found(doctor: Doctor, identity: str) -> tuple[Check, Rule[Any]]:
     if any(check.name == identity for check in doctor.checks):
         raise UsageError(f"{identity!r} is an area; its rules: envdoctor rules {identity}")
     if alike:
-        raise UsageError(f"{identity!r} names {' and '.join(rule.id for _, rule in alike)}; give one of them whole")
-    raise UsageError(unknown_rule(identity, [rule.id for _, rule in every]).replace("no rule and no area", "no rule"))
+        raise UsageError(
+            f"{identity!r} names {' and '.join(rule.id for _, rule in alike)}; give one of them whole"
+        )
+    raise UsageError(
+        unknown_rule(identity, [rule.id for _, rule in every]).replace("no rule and no area", "no rule")
+    )
 
 
 def _doctor() -> Doctor:

@@ -28,8 +28,9 @@ _VER_FLG_BASE = 1
 def defines_symbol(read_at: ReadAt, size: int, name: str, version: str | None = None) -> bool | None:
     """Whether the file would satisfy a reference to ``name``, or to ``name`` at ``version``.
 
-    A versioned reference takes the definition with that version, or an unversioned one in a file that defines
-    versions; a file without any versions does not satisfy it (glibc stops the program there). Without
+    A versioned reference takes the definition with that version. It takes one without a version too, where
+    the file has a version table that does not leave the wanted version out; a file without such a table ends
+    the program with an assertion of the loader's, so the answer is False. Without
     ``version`` any definition counts. ``None``: the file cannot be read, or its tables are broken.
     """
     try:

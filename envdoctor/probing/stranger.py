@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from envdoctor.check import Check, Probe
     from envdoctor.host import Host
 
+START = 1.0
+"""Seconds that a child of ours takes to start on a busy machine; they are not the probe's."""
 CHILD = """
 import json, sys
 asked = json.loads(sys.stdin.buffer.read())
@@ -63,7 +65,7 @@ def run_stranger(check: Check, probe: Probe, host: Host, facts: Facts) -> list[A
     request = python_request(
         sys.executable,
         CHILD,
-        deadline=probe.deadline,
+        deadline=probe.deadline + START,
         env=host.environ,
         stdin=msgspec.json.encode(_asked(check, probe, host, facts)),
         cwd=host.cwd,

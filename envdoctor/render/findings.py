@@ -47,7 +47,9 @@ def show_cause(page: Page, cause: Cause, verbosity: int) -> None:
             one_line(page, each, 4, marks=False)
 
 
-def one_line(page: Page, entry: FindingEntry, indent: int, *, marks: bool = True, cause: bool = False) -> None:
+def one_line(
+    page: Page, entry: FindingEntry, indent: int, *, marks: bool = True, cause: bool = False
+) -> None:
     """A finding as its title and id."""
     because = f", from {', '.join(entry.consequence_of)}" if cause else ""
     page.marked(entry.severity if marks else "item", f"{entry.title} ({entry.id}{because})", indent)

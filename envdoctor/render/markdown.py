@@ -68,7 +68,10 @@ def _table(report: Report) -> list[str]:
     shown += unexplained(report.findings)
     if not shown:
         return []
-    rows = [f"| {entry.severity} | {escaped(_cut(entry.title, LONGEST_TITLE))} | {_code(entry.id)} |" for entry in shown[:50]]
+    rows = [
+        f"| {entry.severity} | {escaped(_cut(entry.title, LONGEST_TITLE))} | {_code(entry.id)} |"
+        for entry in shown[:50]
+    ]
     more = [f"| | and {len(shown) - 50} more | |"] if len(shown) > 50 else []
     return ["| | finding | rule |", "|---|---|---|", *rows, *more, ""]
 
@@ -77,7 +80,12 @@ def _details(cause: Cause) -> list[str]:
     entry = cause.entry
     lines = [f"<details><summary>{_html(entry.title)} ({_html(entry.id)})</summary>", ""]
     if entry.evidence:
-        lines += fenced([f"{each.fact}: {_cut(each.value)}  {where_from(each.source)}".rstrip() for each in entry.evidence])
+        lines += fenced(
+            [
+                f"{each.fact}: {_cut(each.value)}  {where_from(each.source)}".rstrip()
+                for each in entry.evidence
+            ]
+        )
     if entry.detail:
         lines += [escaped(entry.detail), ""]
     lines += _fixes(entry)

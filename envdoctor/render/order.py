@@ -51,7 +51,9 @@ def _leaders(findings: Sequence[FindingEntry]) -> list[tuple[FindingEntry, tuple
     groups: dict[object, list[FindingEntry]] = {}
     for entry in findings:
         if entry.role == "root":
-            groups.setdefault((entry.id, entry.severity, entry.confidence, entry.fixes, entry.no_fix), []).append(entry)
+            groups.setdefault(
+                (entry.id, entry.severity, entry.confidence, entry.fixes, entry.no_fix), []
+            ).append(entry)
     return [(first, tuple(rest)) for first, *rest in groups.values()]
 
 

@@ -84,7 +84,9 @@ def wants_unicode(environ: Mapping[str, str], encoding: str | None) -> bool:
         return False
     if os.name != "nt" and not environ.get("PYTHONIOENCODING"):
         named = next((environ[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if environ.get(name)), "C")
-        return named.partition(".")[2].partition("@")[0].lower().replace("-", "") == "utf8" or named == "UTF-8"
+        return (
+            named.partition(".")[2].partition("@")[0].lower().replace("-", "") == "utf8" or named == "UTF-8"
+        )
     return (encoding or "").lower().replace("-", "").replace("_", "") in ("utf8", "cp65001")
 
 

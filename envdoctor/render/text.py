@@ -110,14 +110,17 @@ def _unknown(page: Page, report: Report) -> None:
 
 
 def _not_tried(page: Page, report: Report) -> None:
-    tried = [(check.name, stage) for check in report.checks for stage in check.stages]
-    if not tried:
-        return
-    page.gap()
-    page.heading("Not tried in this run (--deep tries everything)")
-    for name in dict.fromkeys(name for name, _ in tried):
-        stages = ", ".join(stage.removeprefix(f"{name}.") for owner, stage in tried if owner == name)
-        page.marked("item", f"{name}: {stages}", 2)
+    """What this run left out, folded by the reason, which names the flag that would try it."""
+    by_reason: dict[str, list[str]] = {}
+    for check in report.checks:
+        for stage in check.stages:
+            name, _, reason = stage.partition(": ")
+            by_reason.setdefault(reason, []).append(name)
+    if by_reason:
+        page.gap()
+        page.heading("Not tried")
+    for reason, names in by_reason.items():
+        page.marked("item", ", ".join(names) + (f" ({reason})" if reason else ""), 2)
 
 
 def _asks(page: Page, report: Report) -> None:
@@ -135,7 +138,11 @@ def _coverage(page: Page, report: Report) -> None:
     """What the silence about a check means: it was looked at, it does not apply, or nobody asked."""
     if report.target.source == "text":
         return  # a text is not a survey: what it does not mention is not news
-    words = {"Looked at": ("ok", "problem", "partly"), "Does not apply": ("not-applicable",), "No facts": ("not-asked",)}
+    words = {
+        "Looked at": ("ok", "problem", "partly"),
+        "Does not apply": ("not-applicable",),
+        "No facts": ("not-asked",),
+    }
     rows = {
         word: [_covered(check) for check in report.checks if check.outcome in outcomes and check.name != CORE]
         for word, outcomes in words.items()
@@ -176,7 +183,9 @@ def _fared(check: CheckEntry) -> str:
 def _closing(page: Page, report: Report, options: RenderOptions) -> None:
     page.gap()
     if report.target.source == "text" and not report.findings:
-        page.paragraph("That a text is silent does not say that its machine is well: `envdoctor check` looks there.")
+        page.paragraph(
+            "That a text is silent does not say that its machine is well: `envdoctor check` looks there."
+        )
     elif options.verbosity >= 0 and report.findings:
         page.paragraph("`envdoctor rule ID` tells more about a finding.")
     role, sentence = verdict(report, options.fail_on)

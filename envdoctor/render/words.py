@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 from envdoctor.render.style import Style
 
-SPACES = frozenset("\t\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000")
+SPACES = frozenset(
+    "\t\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+)
 ASCII_FOR = str.maketrans({
     "‘": "'", "’": "'", "“": '"', "”": '"', "…": "...", "–": "-", "—": "-", "→": "->", "←": "<-", "≥": ">=",
     "≤": "<=", "≠": "!=", "×": "x", "·": "-", "•": "*", "µ": "u", "°": " deg", "✓": "ok", "✗": "x",

@@ -3,50 +3,25 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from .commands import opening, simple_commands
-from .lines import Line
-from .prompts import Prompt, Typed, looks_typed, prompt_head, read_prompt
-from .shapes import BlockShape
+from .model import Block, FoundBlock
+from .prompts import Typed, looks_typed, prompt_head, read_prompt
 from .words import HERE_DOCUMENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
+    from .model import Line, Prompt
     from .scenes import Scene
+    from .shapes import BlockShape
+
+__all__ = ["Block", "FoundBlock", "find_blocks", "find_in_scenes", "split_blocks"]
 
 _MAX_TYPED = 400  # lines of a here-document or an open quote; a longer one was cut off
-
-
-class Block(msgspec.Struct, frozen=True):
-    """A command and its output.
-
-    `command` is None for what stands before the first prompt and "" at an empty one. It is one string:
-    continued lines are joined, here-documents follow it after line feeds.
-    `first_line` is the line of the prompt, or of the first output where there is none.
-    """
-
-    command: str | None
-    prompt: Prompt | None
-    lines: tuple[Line, ...]
-    first_line: int
-
-
-class FoundBlock(msgspec.Struct, frozen=True):
-    """Output in a shape that was asked for.
-
-    `block.lines` are those of the shape, all from one stream; `scene` is an index into the scenes;
-    `command` is the simple command that the shape recognised, None where its first line did.
-    """
-
-    shape: BlockShape
-    block: Block
-    scene: int
-    command: str | None
 
 
 def split_blocks(lines: Sequence[Line]) -> tuple[Block, ...]:
@@ -258,17 +233,19 @@ def find_blocks(lines: Sequence[Line], shapes: Sequence[BlockShape]) -> tuple[Fo
 
 def find_in_scenes(scenes: Sequence[Scene], shapes: Sequence[BlockShape]) -> tuple[FoundBlock, ...]:
     """`find_blocks` where the scenes are at hand; `FoundBlock.scene` is an index into them."""
+    ready = [_Shape(shape) for shape in shapes]
     found: list[FoundBlock] = []
     for number, scene in enumerate(scenes):
         for block in scene.blocks:
             commands = _commands(block)
-            text = "\n".join(line.text for line in block.lines)
-            for shape in shapes:
-                command = _recognised(shape, commands)
-                parts = list(_parts(block, shape, text))
-                if command is not None and not parts:
-                    parts = [block]
-                found.extend(FoundBlock(shape, part, number, command) for part in parts)
+            texts = [line.text for line in block.lines]
+            for shape in ready:
+                command = shape.recognised(commands)
+                firsts = shape.firsts(texts)
+                if command is None and not firsts:
+                    continue
+                parts = [_cut(block, first, set(firsts), shape) for first in firsts] or [block]
+                found.extend(FoundBlock(shape.shape, part, number, command) for part in parts)
     return tuple(found)
 
 
@@ -280,39 +257,45 @@ def _commands(block: Block) -> tuple[str, ...]:
     return simple_commands(block.command)
 
 
-def _recognised(shape: BlockShape, commands: tuple[str, ...]) -> str | None:
-    """Return the command that the shape's expression matches."""
-    if shape.command is None:
-        return None
-    regex = re.compile(shape.command)
-    return next((command for command in commands if regex.match(command)), None)
+class _Shape:
+    """A shape with its expressions compiled."""
+
+    def __init__(self, shape: BlockShape) -> None:
+        self.shape = shape
+        self.command = None if shape.command is None else re.compile(shape.command)
+        self.ends = None if shape.ends is None else re.compile(shape.ends)
+        starts = shape.starts
+        self.first = None
+        if starts is not None:
+            regex = re.compile(starts)
+            # Matching once at the start of a line is much cheaper than searching it.
+            self.first = regex.match if starts.startswith("^") and "|" not in starts else regex.search
+
+    def recognised(self, commands: tuple[str, ...]) -> str | None:
+        """Return the command that the shape's expression matches."""
+        if self.command is None:
+            return None
+        return next((command for command in commands if self.command.match(command)), None)
+
+    def firsts(self, texts: list[str]) -> list[int]:
+        """Return the indexes of the lines that the shape begins with."""
+        if self.first is None:
+            return []
+        return [index for index, text in enumerate(texts) if self.first(text)]
 
 
-def _parts(block: Block, shape: BlockShape, text: str) -> Iterator[Block]:
-    """Cut the parts of a block that begin with the shape's first line."""
-    if shape.starts is None:
-        return
-    starts = [found.start() for found in re.finditer(shape.starts, text, re.MULTILINE)]
-    if not starts:
-        return
-    offsets = [0]
-    for line in block.lines:
-        offsets.append(offsets[-1] + len(line.text) + 1)
-    firsts = sorted({min(bisect_right(offsets, start), len(block.lines)) - 1 for start in starts})
-    ends = re.compile(shape.ends) if shape.ends is not None else None
-    for first in firsts:
-        yield _cut(block, first, set(firsts), (shape.max_lines, ends))
-
-
-def _cut(block: Block, first: int, starts: set[int], limits: tuple[int, re.Pattern[str] | None]) -> Block:
+def _cut(block: Block, first: int, starts: set[int], shape: _Shape) -> Block:
     """Take the lines from `first` on that are of its stream, up to the end of the shape."""
-    max_lines, ends = limits
     kept = [block.lines[first]]
     for index in range(first + 1, len(block.lines)):
         line = block.lines[index]
         if line.stream != kept[0].stream:
             continue
-        if index in starts or len(kept) == max_lines or (ends is not None and ends.search(line.text)):
+        if (
+            index in starts
+            or len(kept) == shape.shape.max_lines
+            or (shape.ends and shape.ends.search(line.text))
+        ):
             break
         kept.append(line)
     while not kept[-1].text and len(kept) > 1:

@@ -6,38 +6,17 @@ import re
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import msgspec
-
+from .model import Line
 from .prefixes import Peeled, peel_evident, peel_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+__all__ = ["Line", "clean", "clean_lines", "tidy"]
+
 _WINDOW = 4096  # lines that are looked at together for regular prefixes, and held at once
 _ROUNDS = 3  # layers of regular prefixes: quoted compose output of srun
 _DEPTH = 6  # evident prefixes stacked on one line
-
-
-class Line(msgspec.Struct, frozen=True, gc=False):
-    """One line of a pasted text: `prefix + text` is the line as it looked, without escapes.
-
-    `number` counts from 1 in the original. `rank`, `host` (a machine or a pod), `service` (a compose service,
-    a container, the program that logged) and `pid` are what the prefixes say. `raw` is the original line.
-    """
-
-    number: int
-    text: str
-    prefix: str = ""
-    rank: int | None = None
-    host: str | None = None
-    service: str | None = None
-    pid: int | None = None
-    raw: str = ""
-
-    @property
-    def stream(self) -> tuple[int | None, str | None, str | None, int | None]:
-        """Whose output this is: lines of several processes interleave, those of one belong together."""
-        return (self.rank, self.host, self.service, self.pid)
 
 
 def clean(text: str) -> tuple[Line, ...]:

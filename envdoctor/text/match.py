@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from .lines import Line
+from .model import Line
 from .shapes import MAX_SPAN, Pattern
 
 if TYPE_CHECKING:
@@ -54,11 +54,11 @@ class _Needles(Protocol):
 
 
 class Matcher:
-    """Patterns made ready; compiles their expressions, so a malformed one raises `re.error` here."""
+    """Patterns made ready. An expression is compiled when one of its needles is first met: few texts meet many."""
 
     def __init__(self, patterns: Sequence[Pattern], *, cap: int = DEFAULT_CAP, use_re2: bool = True) -> None:
         self._patterns = tuple(patterns)
-        self._regexes = tuple(re.compile(pattern.regex) for pattern in self._patterns)
+        self._regexes: dict[int, re.Pattern[str]] = {}
         self._cap = cap
         self._needles = tuple(dict.fromkeys(n for pattern in self._patterns for n in pattern.needles))
         self._first_pass = _first_pass(self._needles, use_re2=use_re2)
@@ -104,9 +104,16 @@ class Matcher:
             pattern = self._patterns[index]
             parts = [_shortened(line.text) for line in _window(lines, start, pattern.span)]
             text = "\n".join(parts)
-            found = self._regexes[index].search(text)
+            found = self._regex(index).search(text)
             if found and found.start() <= len(parts[0]):
                 yield Match(pattern, found, lines[start], text)
+
+    def _regex(self, index: int) -> re.Pattern[str]:
+        """The compiled expression of one pattern. Raises `re.error` for a malformed one."""
+        compiled = self._regexes.get(index)
+        if compiled is None:
+            compiled = self._regexes[index] = re.compile(self._patterns[index].regex)
+        return compiled
 
     def _candidates(self, lines: list[Line], own: int) -> set[tuple[int, int]]:
         """Return where which pattern is worth trying: (index of the first line, index of the pattern)."""

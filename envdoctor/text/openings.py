@@ -146,7 +146,7 @@ def _skip(split: tuple[Word, ...], index: int, switches: str = _SWITCHES) -> int
         if text.startswith("--"):
             plain = "=" in text or text[2:] in _ENGINE_FLAGS
         else:
-            plain = len(text) > 2 or text[1] in switches
+            plain = len(text) != 2 or text[1] in switches
         index += 1 if plain else 2
     return index
 

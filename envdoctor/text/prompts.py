@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
+
+from .model import Prompt, PromptKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .lines import Line
+    from .model import Line
 
-PromptKind = Literal[
-    "shell", "powershell", "cmd", "python", "ipython", "notebook", "trace", "actions", "build"
-]
-
-
-class Prompt(msgspec.Struct, frozen=True):
-    """Who typed a command and where, as far as the prompt says; `root` is None where it does not."""
-
-    kind: PromptKind
-    user: str | None = None
-    host: str | None = None
-    directory: str | None = None
-    environment: str | None = None
-    root: bool | None = None
-    container: str | None = None
-    """The engine whose own prompt this is (`Apptainer>`)."""
-
-    @property
-    def signature(self) -> tuple[str, str | None, str | None, bool | None]:
-        """What stays the same from one prompt to the next on one machine."""
-        return (self.kind, self.user, self.host, self.root)
+__all__ = ["Prompt", "PromptKind", "Typed", "looks_typed", "prompt_head", "read_prompt"]
 
 
 class Typed(msgspec.Struct, frozen=True):

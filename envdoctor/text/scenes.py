@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from .blocks import Block
 from .commands import openings
+from .model import Block
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from .model import Prompt
     from .openings import Opening
-    from .prompts import Prompt
 
 SceneKind = Literal["machine", "container", "remote", "job", "namespace", "chroot", "wsl", "build", "mixed"]
 
@@ -54,7 +54,7 @@ class _Place:
 def scenes(blocks: Sequence[Block]) -> tuple[Scene, ...]:
     """Group the blocks of a text into scenes, in its order."""
     found: list[Scene] = []
-    first_at: dict[int, int] = {}
+    first_at: dict[_Place, int] = {}
     group: list[Block] = []
     current: _Place | None = None
     for block, place in _placed(blocks):
@@ -68,8 +68,8 @@ def scenes(blocks: Sequence[Block]) -> tuple[Scene, ...]:
     return tuple(found)
 
 
-def _scene(place: _Place, group: list[Block], first_at: dict[int, int], index: int) -> Scene:
-    return Scene(first_at.setdefault(id(place), index), place.kind, place.host, place.target, tuple(group))
+def _scene(place: _Place, group: list[Block], first_at: dict[_Place, int], index: int) -> Scene:
+    return Scene(first_at.setdefault(place, index), place.kind, place.host, place.target, tuple(group))
 
 
 _CONTAINER_NAME = re.compile(r"[0-9a-f]{12}$|[a-z0-9-]+-[a-z0-9]{8,10}-[a-z0-9]{5}$")
@@ -104,7 +104,7 @@ def _placed(blocks: Sequence[Block]) -> Iterator[tuple[Block, _Place]]:
             continue
         opened = set(openings(block.command))
         one = opened.pop() if len(opened) == 1 else None
-        if one is not None and _is_entered(one, prompt, blocks[index + 1 :]):
+        if one is not None and _is_entered(one, prompt, blocks, index):
             yield block, stack[-1]
             entered = one
         elif one is not None:
@@ -116,11 +116,12 @@ def _placed(blocks: Sequence[Block]) -> Iterator[tuple[Block, _Place]]:
 _SHELLS = frozenset({"shell", "powershell", "cmd"})
 
 
-def _is_entered(opened: Opening, prompt: Prompt, later: Sequence[Block]) -> bool:
+def _is_entered(opened: Opening, prompt: Prompt, blocks: Sequence[Block], index: int) -> bool:
     """Say whether the next prompt is inside what the command opened; an engine's error leaves us here."""
     if opened.inner is not None:
         return False
-    following = next((block.prompt for block in later if block.prompt and block.prompt.kind in _SHELLS), None)
+    later = (blocks[ahead].prompt for ahead in range(index + 1, len(blocks)))
+    following = next((one for one in later if one and one.kind in _SHELLS), None)
     if following is None:
         return False
     # These shells look as before; all others show a prompt of their own.

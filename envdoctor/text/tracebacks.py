@@ -12,7 +12,7 @@ from .prompts import read_prompt
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .lines import Line
+    from .model import Line
 
 _MAX_MESSAGE = 60  # lines of one message
 

@@ -16,7 +16,7 @@ def test_a_happy_machine_gives_a_short_calm_report(world: World) -> None:
     done = world.run("check", "--quick")
     assert (done.returncode, done.stderr) == (0, "")
     assert "Looked at  demo\n" in done.stdout
-    assert "Not tried in this run (--deep tries everything)\n  · demo: dreams\n" in done.stdout
+    assert "Not tried\n  · demo.dreams (--deep tries it)\n" in done.stdout
     assert done.stdout.endswith("\n✓ Nothing wrong was found; exit code 0\n")
     assert len(done.stdout.splitlines()) < 20
 
@@ -94,10 +94,16 @@ def test_json_is_the_report_document_and_nothing_else(world: World) -> None:
     assert document["crash"] is None
 
 
-def test_json_survives_bytes_that_are_no_utf8(world: World) -> None:
-    world.environ["DEMO_MOOD"] = b"sad\xff".decode("utf-8", "surrogateescape")
-    document = json.loads(world.run("check", "--quick", "--format", "json").stdout)
+def test_bytes_that_are_no_utf8_survive_in_every_format(bare: World) -> None:
+    bare.plugin(
+        distribution="envdoctor"
+    )  # so that the probe runs here, and its facts do not travel through a child
+    bare.environ["DEMO_MOOD"] = b"sad\xff".decode("utf-8", "surrogateescape")
+    document = json.loads(bare.run("check", "--quick", "--format", "json").stdout)
     assert {"label": "mood", "value": "sad\\udcff"} in document["machine"]
+    assert "mood    sad\\udcff\n" in bare.run("check", "--quick").stdout
+    assert "sad\\\\udcff" in bare.run("check", "--quick", "--format", "markdown").stdout
+    assert '"sad\\\\udcff"' in bare.run("record", "--quick").stdout
 
 
 def test_quiet_says_only_what_fails(world: World) -> None:

@@ -22,7 +22,11 @@ def test_a_text_without_a_cause_is_not_called_well(world: World) -> None:
 
 def test_a_text_is_read_from_stdin_a_dash_or_a_file(world: World) -> None:
     (world.folder / "job.log").write_text(SIGH)
-    for arguments, stdin, source in (((), SIGH, "paste:2"), (("-",), SIGH, "paste:2"), (("job.log",), "", "job.log:2")):
+    for arguments, stdin, source in (
+        ((), SIGH, "paste:2"),
+        (("-",), SIGH, "paste:2"),
+        (("job.log",), "", "job.log:2"),
+    ):
         done = world.run("explain", *arguments, stdin=stdin)
         assert done.returncode == 1
         assert "the machine sighed deeply" in done.stdout

@@ -38,7 +38,9 @@ MACHINE = (
     MachineRow("driver", "550.54.15 (CUDA 12.4)"),
     MachineRow("GPUs", "4 x NVIDIA A100-SXM4-80GB"),
 )
-HIDDEN = Missed("gpu.kernel-log", "/dev/kmsg: Operation not permitted", "run as root, or as a user who may read it")
+HIDDEN = Missed(
+    "gpu.kernel-log", "/dev/kmsg: Operation not permitted", "run as root, or as a user who may read it"
+)
 
 
 def check(name: str, outcome: Any = "ok", **more: Any) -> CheckEntry:
@@ -80,15 +82,25 @@ OLD_DRIVER = finding(
     evidence=(
         Evidence("driver release", "550.54.15", Source("file", "/proc/driver/nvidia/version", 1)),
         Evidence("driver's CUDA", "12.4", Source("call", "cuDriverGetVersion")),
-        Evidence("torch's CUDA", "13.0", Source("file", f"{PYTHON[:-11]}/lib/python3.12/site-packages/torch/version.py", 4)),
+        Evidence(
+            "torch's CUDA",
+            "13.0",
+            Source("file", f"{PYTHON[:-11]}/lib/python3.12/site-packages/torch/version.py", 4),
+        ),
         Evidence("LD_LIBRARY_PATH", "/usr/local/cuda/lib64:/opt/x", Source("env", "LD_LIBRARY_PATH")),
-        Evidence("message", "UserWarning: \x1b[31mCUDA initialization\x1b[0m: driver too old", Source("text", "-", 12)),
+        Evidence(
+            "message",
+            "UserWarning: \x1b[31mCUDA initialization\x1b[0m: driver too old",
+            Source("text", "-", 12),
+        ),
     ),
     fixes=(
         Fix(
             "install torch built for cu126",
             "environment",
-            (f"{PYTHON} -m pip install 'torch[opt]==2.9.0' --index-url https://download.pytorch.org/whl/cu126",),
+            (
+                f"{PYTHON} -m pip install 'torch[opt]==2.9.0' --index-url https://download.pytorch.org/whl/cu126",
+            ),
             verify=f"{PYTHON} -c 'import torch; print(torch.cuda.is_available())'",
         ),
         Fix(
@@ -131,7 +143,9 @@ CHECKS = (
     check("driver", "problem"),
     check("gpu", "problem", missed=(HIDDEN, msgspec.structs.replace(HIDDEN, fact="gpu.xid-history"))),
     check("libraries"),
-    check("torch", stages=("torch.compiled-stages",)),
+    check(
+        "torch", stages=("torch.compiled-stages: --deep tries it", "torch.process-groups: --deep tries it")
+    ),
     check("container", "not-applicable", reason="this is no container"),
     check("nccl", "not-asked", reason="no facts of this check were recorded"),
 )
@@ -155,7 +169,8 @@ HEALTHY = msgspec.structs.replace(
     findings=(),
     asks=(),
     checks=tuple(
-        msgspec.structs.replace(each, outcome="ok", missed=()) if each.outcome == "problem" else each for each in CHECKS
+        msgspec.structs.replace(each, outcome="ok", missed=()) if each.outcome == "problem" else each
+        for each in CHECKS
     ),
 )
 BLIND = msgspec.structs.replace(
@@ -177,7 +192,9 @@ PASTED = msgspec.structs.replace(
     SICK,
     target=TargetEntry("text"),
     machine=(),
-    findings=(msgspec.structs.replace(OLD_DRIVER, evidence=OLD_DRIVER.evidence[-1:], confidence="likely", fixes=()),),
+    findings=(
+        msgspec.structs.replace(OLD_DRIVER, evidence=OLD_DRIVER.evidence[-1:], confidence="likely", fixes=()),
+    ),
     summary=Summary(1, 0, 0, 0, 1),
     asks=(),
     checks=(check("driver", "problem"), check("gpu", "not-asked")),

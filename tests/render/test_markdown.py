@@ -41,7 +41,10 @@ def test_the_verdict_comes_first_and_the_rest_is_folded(name: str) -> None:
 
 def test_findings_are_a_table_and_versions_a_line() -> None:
     page = render(SICK, "markdown").splitlines()
-    assert "| error | the driver 550.54.15 is too old for torch 2.9.0+cu130 | `driver/too-old-for-torch` |" in page
+    assert (
+        "| error | the driver 550.54.15 is too old for torch 2.9.0+cu130 | `driver/too-old-for-torch` |"
+        in page
+    )
     assert any("torch 2.9.0+cu130 · driver 550.54.15" in line for line in page[:4])
     assert "</table>" not in html(render(HEALTHY, "markdown"))
 
@@ -55,7 +58,22 @@ def test_foreign_text_stays_text(nasty: str) -> None:
     )  # fmt: skip
     tame = html(render(msgspec.structs.replace(SICK, findings=(finding("a/b", "t"),)), "markdown"))
     page = html(render(msgspec.structs.replace(SICK, findings=(entry,)), "markdown"))
-    for tag in ("details", "table", "tr", "td", "script", "img", "a", "h1", "h2", "em", "del", "b", "blockquote", "ol"):
+    for tag in (
+        "details",
+        "table",
+        "tr",
+        "td",
+        "script",
+        "img",
+        "a",
+        "h1",
+        "h2",
+        "em",
+        "del",
+        "b",
+        "blockquote",
+        "ol",
+    ):
         opened = len(re.findall(f"<{tag}[ >]", page))
         assert opened == len(re.findall(f"<{tag}[ >]", tame)), (tag, page)
 

@@ -80,5 +80,9 @@ def test_visible(text: str, shown: str) -> None:
 def test_wrapping_counts_cells_and_breaks_no_word() -> None:
     assert list(wrapped("漢字 漢字 漢字", 9)) == ["漢字 漢字", "漢字"]
     assert cells("漢字e\u0301") == 5
-    assert list(wrapped("a /very/long/path/that/does/not/fit b", 10)) == ["a", "/very/long/path/that/does/not/fit", "b"]
+    assert list(wrapped("a /very/long/path/that/does/not/fit b", 10)) == [
+        "a",
+        "/very/long/path/that/does/not/fit",
+        "b",
+    ]
     assert list(wrapped("  ", 10)) == []

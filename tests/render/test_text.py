@@ -48,7 +48,12 @@ def test_golden_pages(name: str) -> None:
 def test_no_line_of_words_is_wider_than_the_terminal(report: str, width: int) -> None:
     """Only a single word (a path), or a line to copy, may be."""
     page = render(REPORTS[report], "text", RenderOptions(Style(width=width), verbosity=1))
-    commands = {line for entry in REPORTS[report].findings for fix in entry.fixes for line in (*fix.commands, fix.verify)}
+    commands = {
+        line
+        for entry in REPORTS[report].findings
+        for fix in entry.fixes
+        for line in (*fix.commands, fix.verify)
+    }
     for line in page.splitlines():
         if cells(line) > width and line.strip() not in commands:
             assert len(line.split()) <= 2, line
@@ -56,7 +61,9 @@ def test_no_line_of_words_is_wider_than_the_terminal(report: str, width: int) ->
 
 def test_commands_are_whole_lines_at_any_width() -> None:
     for width in (40, 80, 200):
-        lines = [line.strip() for line in render(SICK, "text", RenderOptions(Style(width=width))).splitlines()]
+        lines = [
+            line.strip() for line in render(SICK, "text", RenderOptions(Style(width=width))).splitlines()
+        ]
         for fix in OLD_DRIVER.fixes:
             assert {*fix.commands, fix.verify} <= set(lines)
 
@@ -104,9 +111,14 @@ def test_a_consequence_is_told_once_under_its_first_cause() -> None:
 
 
 def test_a_consequence_of_an_ignored_cause_is_not_lost() -> None:
-    report = msgspec.structs.replace(HEALTHY, findings=(NO_CUDA,), suppressed=(OLD_DRIVER,), verdict="environment")
+    report = msgspec.structs.replace(
+        HEALTHY, findings=(NO_CUDA,), suppressed=(OLD_DRIVER,), verdict="environment"
+    )
     page = render(report, "text")
-    assert "torch.cuda.is_available() is False (torch/cuda-unavailable, from\n    driver/too-old-for-torch)" in page
+    assert (
+        "torch.cuda.is_available() is False (torch/cuda-unavailable, from\n    driver/too-old-for-torch)"
+        in page
+    )
     assert "--select or --ignore" in page
 
 

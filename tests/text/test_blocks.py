@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envdoctor.text.blocks import Block, find_blocks, split_blocks
@@ -226,6 +226,7 @@ def test_first_lines_and_scenes_of_shapes() -> None:
     assert (one.block.first_line, two.block.first_line) == (1, 3)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(
     st.lists(
         st.sampled_from(

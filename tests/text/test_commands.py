@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envdoctor.text.commands import opening, openings, simple_commands
@@ -120,6 +120,7 @@ def test_words_know_where_they_stand() -> None:
     assert all(command[word.start : word.end] for word in words(command))
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.text(st.sampled_from("ab -|&;'\"\\$(){}<>=\n/") | st.characters(codec="utf-8"), max_size=80))
 def test_any_command(command: str) -> None:
     simple_commands(command)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from envdoctor.text.lines import Line, clean, clean_lines
@@ -255,6 +255,7 @@ ALPHABET = st.one_of(
 )
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(ALPHABET, max_size=60).map("".join))
 def test_any_text(text: str) -> None:
     lines = clean(text)

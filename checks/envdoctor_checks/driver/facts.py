@@ -103,7 +103,7 @@ class UserLibrary(msgspec.Struct, frozen=True, omit_defaults=True):
     """The file behind the links; None when the link dangles."""
     release: str | None
     """From the versioned file name, ``580.65.06``; None where the name tells none (WSL, stubs)."""
-    kind: Literal["driver", "stub", "compat", "wsl", "toolkit"]
+    kind: Literal["driver", "stub", "compat", "wsl"]
     found_via: Literal["cache", "directory", "ld-library-path"]
     """``cache`` and ``ld-library-path``: the loader looks there; ``directory``: we know the place, the loader may not."""
 

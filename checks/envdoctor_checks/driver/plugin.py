@@ -2,8 +2,9 @@
 
 from envdoctor_checks.driver import (  # noqa: F401 # importing registers
     probe_calls,
-    probe_files,
+    probe_kernel,
     probe_libraries,
+    probe_machine,
 )
 from envdoctor_checks.driver.check import check
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from envdoctor.api import CouldNotLook, Fact, Host, Source, Symptom, Target, TargetPaths, Tier, Unavailable
+from envdoctor.api import CouldNotLook, Fact, Host, Source, Target, TargetPaths, Tier, Unavailable
 from envdoctor.probing.child import ChildEnd, ChildResult, python_request
 from envdoctor.target import failure, without_own_stage
 from envdoctor_checks.driver import cuda_child, nvml_child
@@ -35,7 +35,7 @@ LONGEST = 24.0
 @check.probe(tier=Tier.DEFAULT, deadline=LONGEST + 4)
 def nvml(
     host: Host, nodes: DeviceNodes | Unavailable | None
-) -> Iterator[NvmlInit | DriverRelease | GpuDevices | NvmlAnswers | Symptom | Unavailable]:
+) -> Iterator[NvmlInit | DriverRelease | GpuDevices | NvmlAnswers | CallHung | CallCrashed | Unavailable]:
     """Ask NVML for the driver's release and the devices."""
     request = python_request(
         sys.executable,
@@ -92,21 +92,23 @@ def _system_facts(stages: dict[str, dict[str, Any]], result: ChildResult) -> Ite
 
 
 def _device(answers: dict[str, Any]) -> GpuDevice:
-    capability, memory = answers.get("compute_capability"), answers.get("memory")
-    pci = answers.get("pci_address")
+    memory, pci = answers.get("memory"), answers.get("pci_address")
     return GpuDevice(
         index=answers["index"],
         name=answers.get("name") or "unknown",
         uuid=answers.get("uuid"),
-        compute_capability="{}.{}".format(*capability) if _sane(capability) else None,
+        compute_capability=_capability(answers.get("compute_capability")),
         memory_total=memory["total"] >> 20 if memory and memory["total"] < 1 << 50 else None,
         pci_address=pci_address(pci["busId"]) if pci else None,
     )
 
 
-def _sane(capability: Any) -> bool:
-    """Whether a compute capability is one: a driver in a bad state may answer with anything."""
-    return isinstance(capability, list) and len(capability) == 2 and all(0 <= each < 100 for each in capability)
+def _capability(told: object) -> str | None:
+    """``[9, 0]`` as ``9.0``; None where it is none: a driver in a bad state may answer with anything."""
+    match told:
+        case [int(major), int(minor)] if 0 < major < 100 and 0 <= minor < 10:
+            return f"{major}.{minor}"
+    return None
 
 
 def pci_address(bus_id: str) -> str:
@@ -118,7 +120,7 @@ def pci_address(bus_id: str) -> str:
 @check.probe(tier=Tier.DEFAULT, deadline=LONGEST + 4)
 def cuda_init(
     host: Host, nodes: DeviceNodes | Unavailable | None, target: Target, paths: TargetPaths | None
-) -> Iterator[CudaInit | DriverCuda | Symptom | Unavailable]:
+) -> Iterator[CudaInit | DriverCuda | CallHung | CallCrashed | Unavailable]:
     """Load libcuda as a program would and initialise it, in the target interpreter where that works."""
     request = python_request(
         target.python if paths is not None else sys.executable,
