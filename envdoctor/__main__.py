@@ -1,4 +1,4 @@
-"""``envdoctor`` and ``python -m envdoctor``: answers ``--version`` at once, and hands everything else to the command line."""
+"""``envdoctor`` and ``python -m envdoctor``: ``--version`` at once, everything else by the command line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def main() -> NoReturn:
 
 
 def _own_installation(error: ImportError) -> int:
-    """What envdoctor itself is made of cannot be imported: the doctor is ill, and nothing is known of the patient."""
+    """What envdoctor is made of cannot be imported: the doctor is ill, the patient has not been seen."""
     print(
         f"envdoctor: its own installation is broken ({error}); put it right with: "
         f"{sys.executable} -m pip install --force-reinstall envdoctor",

@@ -154,6 +154,8 @@ class Host:
 
     def listdir(self, path: str, limit: int = 100_000) -> tuple[str, ...]:
         """Sorted names in a directory, at most `limit`."""
+        if self._overlay is not None and self.stat(path).kind != "directory":
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
         inside = self._readable(path)
         found: set[str] = set()
         try:
@@ -163,7 +165,7 @@ class Host:
                     if len(found) >= limit:
                         break
         except FileNotFoundError:
-            if self.stat(path).kind != "directory":  # one that only the overlay knows
+            if self._overlay is None:  # else only the overlay knows it
                 raise
         return tuple(sorted(self._overlay.names(inside, found) if self._overlay else found))
 

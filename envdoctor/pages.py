@@ -1,17 +1,19 @@
-"""The pages of the rules: ``docs/<slug>.md`` inside the package that a check names; and the messages that lead to a rule."""
+"""A rule's page, ``docs/<slug>.md`` inside the package that its check names, and the messages that lead to it."""
 
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterable
 from typing import Any
 
 from envdoctor.check import Check, Message, Rule, needs_of
 from envdoctor.facts import Symptom
 
+if typing.TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 def page_of(check: Check, rule_id: str) -> str | None:
-    """The Markdown of a rule's page, None when its plugin brings none. Packages in zip files have pages too."""
+    """The Markdown of a rule's page, None when its plugin brings none. A zipped package has pages too."""
     from importlib.resources import files
 
     slug = rule_id.partition("/")[2]

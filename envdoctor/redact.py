@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from envdoctor.redact_addresses import Addresses, Numbers, replaced4, replaced6
-from envdoctor.redact_names import HOST_KEY, NAMING_KEY, USER_KEY, Names
+from envdoctor.redact_names import HOST_KEY, NAMING_KEY, NODE_LIST_KEY, USER_KEY, Names
 from envdoctor.redact_secrets import hide_secrets, is_secret_key
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ _GUID_VALUE = re.compile(r"(?i)(?:0x)?[0-9a-f]{16}|[0-9a-f]{4}(?::[0-9a-f]{4}){3
 _IP = re.compile(
     r"(?P<six>(?:(?<![0-9a-fA-F:.])|(?<=[g-zG-Z]:))(?=[0-9a-fA-F]*:[0-9a-fA-F]*:)[0-9a-fA-F:]{3,39}"
     r"(?:\.\d{1,3}){0,3}(?![\w:]))"
-    r"|(?<![\w.])(?P<before>[=<>~!]=\s?|[vV](?:ersion)?[ :=]*|-)?"
+    r"|(?:(?P<before>[=<>~!]=\s?|(?<!\w)[vV](?:ersion)?[ :=]*|-)|(?<![\w.]))"
     r"(?P<name>\d{1,3}(?:\.\d{1,3}){3}(?:/\d{1,2}(?!\d))?)(?P<after>:\d{1,5}\b|<\d+>)?(?![\w+]|\.\w)"
     r"(?P<dash>(?=-))?"
 )
@@ -104,16 +104,16 @@ class Redactor:
         """A JSON-like value, its strings redacted; keys, numbers, shape and what is under the keys `keep`
         stay.
         """
-        _walk(value, (), keep, self._reserve)
+        _walk(value, (), keep, lambda text, _: self._reserve(text))
         _walk(value, (), keep, self._learn)
         return _walk(value, (), keep, self.text)
 
     def learn(self, text: str) -> None:
         """Take note of the names in a text without replacing anything yet."""
-        self._reserve(text, ())
+        self._reserve(text)
         self._learn(text, ())
 
-    def _reserve(self, text: str, keys: Keys) -> str:
+    def _reserve(self, text: str) -> str:
         """Tokens that are there already keep their meaning: nothing else may get them."""
         for token in _UUID_TOKEN.finditer(text):
             self._numbers.reserve("UUID", int(token[2]))
@@ -146,7 +146,7 @@ class Redactor:
 
     def text(self, text: str, keys: Keys = ()) -> str:
         """One redacted text. `keys` lead to it in a document: they tell a version from an address."""
-        self._reserve(text, keys)
+        self._reserve(text)
         self._learn(text, keys)
         key = keys[-1] if keys else ""
         if is_secret_key(key) and text:
@@ -228,6 +228,8 @@ class Redactor:
                 return self._note("account names", self._names.user(text), text)
             if HOST_KEY.search(key):
                 return self._note("host names", self._names.host(text), text)
+            if NODE_LIST_KEY.search(key):
+                return self._note("host names", self._names.nodes(text), text)
             if NAMING_KEY.search(key):
                 return text
         new, users, hosts = self._names.replaced(text)
@@ -248,7 +250,8 @@ def _is_address(match: re.Match[str], text: str, keys: Keys) -> bool:
         return True
     if match["before"] or match["dash"] is not None:
         return False
-    return "curand" not in text.lower() if first == 10 else bool(_ADDRESS_WORDS.search(text))
+    line = text[text.rfind("\n", 0, match.start()) + 1 :].partition("\n")[0]
+    return "curand" not in line.lower() if first == 10 else bool(_ADDRESS_WORDS.search(line))
 
 
 def _is_serial(text: str) -> bool:
@@ -256,7 +259,7 @@ def _is_serial(text: str) -> bool:
 
 
 def _is_word(text: str) -> bool:
-    return bool(text) and not any(each in text for each in " /\\\n:@=,;")
+    return bool(text) and not any(each in text for each in " /\\\n:@=;")
 
 
 def _walk(value: Any, keys: Keys, keep: frozenset[str], change: Callable[[str, Keys], str]) -> Any:

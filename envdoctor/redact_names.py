@@ -46,7 +46,7 @@ HOST_PLACES = tuple(
         rf"(?:^|[\s|]){_HOST}:\d+:\d+ \[\d+\] (?:\S+ )?NCCL",
         rf"(?:^|[\s\[(])[A-Za-z_][\w.-]*@{_HOST}(?=:[~/]|[ \]])",
         rf"\bssh\s+(?:[\w.-]+@)?{_HOST}(?=\s|$)",
-        rf"\b(?:https?|ftp|ssh|git|tcp|udp|grpc|etcd|redis|s3|wss?)://(?:[^/@\s]*@)?{_HOST}",
+        rf"\b(?:https?|ftp|ssh|git|tcp|udp|grpc|etcd|redis|s3|wss?)://(?:[^/@\s]{{0,200}}@)?{_HOST}",
         r"\b(?i:MASTER_ADDR|HOSTNAME|SLURMD_NODENAME|NODENAME|rdzv_endpoint|host ?name|node ?name)"
         rf"\s*[:=]\s*[\"']?{_HOST}",
         rf"\bconnect(?:ed|ing|ion)? to \[?\(?[\"']?{_HOST}[\"']?(?=\]?(?:, ?\d|:\d))",
@@ -59,6 +59,8 @@ USER_KEY = re.compile(r"(?i)(?:^|[_.-])(?:users?|username|logname|login)$")
 HOST_KEY = re.compile(
     r"(?i)(?:^|[_.-])(?:host|hosts|hostname|hostnames|nodename|node_name|master_addr|fqdn|rdzv_endpoint)$"
 )
+NODE_LIST_KEY = re.compile(r"(?i)(?:^|[_.-])(?:nodelist|topology_addr)$")
+"""Slurm's lists of nodes: ``gpu[01-04],login``."""
 NAMING_KEY = re.compile(
     r"(?i)(?:^|[_.-])(?:name|names|kind|fact|id|distribution|distribution_like|package|packages|module|modules|library"
     r"|libraries|soname|needed|system|machine|manager|python_manager|system_manager|engine|implementation|version"
@@ -155,6 +157,10 @@ class Names:
             return name
         short, dot, _ = name.partition(".")
         return f"host{self._numbers.of('host', short.lower())}" + (".example.com" if dot else "")
+
+    def nodes(self, text: str) -> str:
+        """A list of nodes with tokens for the names; ranges in brackets stay, so that it is as long as it was."""
+        return re.sub(r"[A-Za-z][\w.-]*", lambda match: self.host(match[0].rstrip("-.")), text)
 
     def replaced(self, text: str) -> tuple[str, bool, bool]:
         """The text with tokens for names, and whether it held accounts and hosts."""

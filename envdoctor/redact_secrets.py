@@ -17,22 +17,22 @@ _PREFIXED = re.compile(
     r"""(?<![\w-])(?:
     (?P<prefix>hf_|gh[pousr]_|github_pat_|glpat-|sk-(?:ant-|proj-)?|xox[abeprs]-|npm_|pypi-|dckr_pat_|nvapi-|wandb_v1_
       |AKIA|ASIA|AIza|ya29\.|dop_v1_|lsv2_pt_|r8_|tskey-)
-    [A-Za-z0-9_./+=-]{16,}
+    (?=[\w./+=-]*[0-9A-Z])[A-Za-z0-9_./+=-]{16,}  # hf_raise_for_status is a function
     | eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]*)""",
     re.VERBOSE,
 )
 _PRIVATE_KEY = re.compile(r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?(?:-----END \1-----|\Z)", re.DOTALL)
-_USERINFO = re.compile(r"(?P<before>\b[a-z][a-z0-9+.-]*://)(?P<name>[^/\s@\"']+)(?=@)")
+_USERINFO = re.compile(r"(?P<before>\b[a-z][a-z0-9+]{0,15}://)(?P<name>[^/\s@\"']{1,200})(?=@)")
 _BEARER = re.compile(r"(?i)(?P<before>\b(?:bearer|basic)\s+)(?P<name>[\w.~+/=-]{12,})")
 _CALLED = re.compile(
     r"(?i)(?P<before>(?:\b|_|[?&-])(?:(?:token|access[_-]?key(?:id)?|signature|sig|x-amz-(?:signature|credential"
     r"|security-token))[\"']?\s*=\s*|(?:secret|passw(?:or)?d|api[_-]?key|secret[_-]?key)[\"']?\s*[=:]\s*)[\"']?)"
     r"(?P<name>[^\s\"'&,;]{6,})"
 )
-_PATH_TOKEN = re.compile(r"(?P<before>\bhttps?://[^\s\"'?#]*/t/)(?P<name>[\w-]{8,})(?=/)")
+_PATH_TOKEN = re.compile(r"(?P<before>\bhttps?://[^\s\"'?#]{0,200}/t/)(?P<name>[\w-]{8,})(?=/)")
 """Where conda channels carry theirs."""
 _IN_URL = re.compile(
-    r"(?P<before>\b(?:https?|ftp|s3|wss?)://[^\s\"'?#]*/|[?&][\w.-]+=)"
+    r"(?P<before>\b(?:https?|ftp|s3|wss?)://[^\s\"'?#]{0,200}/|[?&][\w.-]+=)"
     r"(?P<name>(?=[\w-]*\d)(?=[\w-]*[a-z])(?=[\w-]*[A-Z])[\w-]{20,}|(?<==)[0-9a-f]{32,})(?=[/?#&\s\"']|$)"
 )
 """A long mix of cases and digits, or a long hexadecimal value of a query: random, so a key to something."""
@@ -71,5 +71,5 @@ def _is_plain(value: str) -> bool:
         or value.startswith(("$", "<", "{", "*", "%"))
         or value in ("git", "None", "null", "true", "false")
         or value.isdigit()
-        or (value.isalpha() and value.islower() and len(value) < 12)
+        or (value.replace("_", "").replace(".", "").isalpha() and value.islower())
     )

@@ -36,7 +36,7 @@ his her him she one two six ten day way per via yet tool tools code core base ma
 checks rule rules fact facts model models script scripts notebook notebooks research science admin
 system service services network interface address port bridge route mount container image engine runtime
 library libraries package packages distribution site-packages dist-packages stubs compat targets extras
-bus pci rank world local global
+bus pci rank world local global proxy registry mirror nexus artifactory pypi router gateway switch login head
 """
 ORDINARY_WORDS = frozenset(_ORDINARY_WORDS_TEXT.split())
 """Lower-case words that paths and messages are made of. An account or host so called is replaced only where

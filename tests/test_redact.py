@@ -42,6 +42,7 @@ def redacted(text: str, **names: str) -> str:
         "nvidia_cudnn_cu12-9.1.0.70.dist-info/METADATA",
         "libcublas.so.12.4.5.8 and libnvrtc-builtins.so.12.4",
         "needs 12.4.5.8 from /usr/lib",
+        "[pip3] nvidia-cufft-cu12==11.2.1.3\nconnect to the server\n[pip3] nvidia-cudnn-cu12      9.1.0.70",
         "version 10.3.5.147, v10.2.1.9",
         "vbios 96.00.5E.00.01",
         "0000:3b:00.0 and 00000000:3B:00.0 at 12:34:56",
@@ -54,6 +55,7 @@ def redacted(text: str, **names: str) -> str:
         "https://github.com/pytorch/pytorch and git@github.com:pytorch/pytorch.git",
         "pip install 'vllm[flash]>=0.6' --index-url https://download.pytorch.org/whl/cu126",
         "Failed: unexpected token: 'x'; password: required",
+        "in hf_raise_for_status; pad_token = tokenizer.eos_token",
         "localhost host.docker.internal ip6-localhost",
         "sha256:4d3f9a1c77aa4d3f9a1c77aa4d3f9a1c77aa4d3f9a1c77aa4d3f9a1c77aa0001",
         "the malice of alices and alice.py",
@@ -222,6 +224,11 @@ def test_secrets_are_hidden(text: str, secret: str) -> None:
 def test_what_stands_under_a_key_of_secrets_is_one() -> None:
     new = Redactor().tree({"HF_TOKEN": "short", "tokenizers": "0.21.0", "TOKENIZERS_PARALLELISM": "false"})
     assert new == {"HF_TOKEN": "REDACTED", "tokenizers": "0.21.0", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def test_a_list_of_nodes_stays_as_long_as_it_was() -> None:
+    new = Redactor().tree({"SLURM_JOB_NODELIST": "dgx[01-04],login-a", "SLURMD_NODENAME": "dgx02"})
+    assert new == {"SLURM_JOB_NODELIST": "host2[01-04],host3", "SLURMD_NODENAME": "host1"}
 
 
 def test_labels_and_keys_tell_versions_from_addresses() -> None:

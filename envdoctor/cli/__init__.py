@@ -1,4 +1,4 @@
-"""The command line: which command runs, what every ending means for the exit code, and how the process leaves."""
+"""The command line: which command runs, and what every ending means for the exit code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ COMMANDS = {
 }
 """Command -> where it lives; imported when it is called."""
 
-HELP = """Say why PyTorch can or cannot use the GPUs of this machine, what is wrong, how that is known, and what to type.
+HELP = """Say why PyTorch can or cannot use the GPUs of this machine, what is wrong, how that is
+known, and what to type.
 
 \b
   envdoctor check                    look at this machine
@@ -33,8 +34,8 @@ HELP = """Say why PyTorch can or cannot use the GPUs of this machine, what is wr
   envdoctor record -o facts.json     what envdoctor saw, to be judged elsewhere:
   envdoctor check --facts facts.json
 
-Nothing is installed, repaired or sent. NVIDIA's own libraries, which the default run calls in processes of their own,
-may load kernel modules and make device nodes; --quick does not call them.
+Nothing is installed, repaired or sent. NVIDIA's own libraries, which the default run calls in
+processes of their own, may load kernel modules and make device nodes; --quick does not call them.
 """
 EPILOG = """\b
 Exit codes:
@@ -50,11 +51,11 @@ Exit codes:
 class Commands(click.Group):
     """Commands by name, each imported only when it is asked for."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """In the order in which a newcomer needs them."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002 - click's
         """The command, or None for an unknown name."""
         if name not in COMMANDS:
             return None
@@ -76,7 +77,7 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
-def _show_version(ctx: click.Context, option: click.Parameter, wanted: bool) -> None:
+def _show_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
     if wanted:
         click.echo(f"envdoctor {__version__}")
         ctx.exit(0)

@@ -41,5 +41,5 @@ def check(facts: tuple[str, ...], **given: Any) -> int:
     from envdoctor.cli.looking import look
 
     if facts:
-        return deliver(lambda doctor, progress: doctor.recorded(facts), selection, wanted, "facts")
+        return deliver(lambda doctor, _: doctor.recorded(facts), selection, wanted, "facts")
     return deliver(lambda doctor, progress: look(doctor, progress, wish), selection, wanted, "live")

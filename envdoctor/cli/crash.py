@@ -1,13 +1,16 @@
-"""When envdoctor itself breaks: one line for people, the traceback on request, and a document for programs."""
+"""When envdoctor itself breaks: one line for people, a traceback on request, a document for programs."""
 
 from __future__ import annotations
 
 import os
 import traceback
-from types import TracebackType
+from typing import TYPE_CHECKING
 
 from envdoctor.cli.leaving import say
 from envdoctor.report import SCHEMA, Report, SourceOfFacts, Summary, TargetEntry, our_tool
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 
 def described(error: BaseException) -> str:
@@ -30,8 +33,8 @@ def tell(error: BaseException) -> None:
     if os.environ.get("ENVDOCTOR_DEBUG", "") not in ("", "0"):
         say("".join(traceback.format_exception(error)).rstrip())
     say(
-        f"envdoctor: internal error: {' '.join(described(error).split())}; this is a defect of envdoctor, not of your "
-        "machine: please report it with what ENVDOCTOR_DEBUG=1 prints"
+        f"envdoctor: internal error: {' '.join(described(error).split())}; this is a defect of envdoctor, "
+        "not of your machine: please report it with what ENVDOCTOR_DEBUG=1 prints"
     )
 
 

@@ -1,19 +1,22 @@
-"""What ``check`` and ``explain`` have in common: facts to a report to a page to its place, and an exit code."""
+"""What ``check`` and ``explain`` share: facts to a report to a page to its place, and an exit code."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from envdoctor.cli.crash import crashed, described, tell
 from envdoctor.cli.failures import NoChecksError, WriteError
 from envdoctor.cli.files import write_file
 from envdoctor.cli.leaving import say, write_out
-from envdoctor.cli.options import Presentation
 from envdoctor.cli.progress import Progress
 from envdoctor.errors import EnvdoctorError, UsageError
 from envdoctor.render import FORMATS, render
-from envdoctor.report import Report, Selection, SourceOfFacts
 from envdoctor.session import Doctor, Seen
+
+if TYPE_CHECKING:
+    from envdoctor.cli.options import Presentation
+    from envdoctor.report import Report, Selection, SourceOfFacts
 
 See = Callable[[Doctor, Progress], Seen]
 
@@ -77,10 +80,10 @@ def installed_doctor() -> Doctor:
         raise NoChecksError(
             "no checks are installed; put them back with: pip install --force-reinstall envdoctor"
         )
-    first = doctor.plugins.broken[0]
+    broken = doctor.plugins.broken
     raise NoChecksError(
-        f"none of the {len(doctor.plugins.broken)} installed checks could be loaded, "
-        f"{first.entry_point.name} because of {first.error}; put them back with: pip install --force-reinstall envdoctor"
+        f"none of the installed checks ({len(broken)}) could be loaded; {broken[0].entry_point.name}: "
+        f"{broken[0].error}; put them back with: pip install --force-reinstall envdoctor"
     )
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @selection_options
 @presentation_options
 def explain(file: str | None, here: bool, facts: str | None, **given: Any) -> int:
-    """Say what a text points at: a traceback, a log, the output of nvidia-smi or collect_env, or all of them together.
+    """Say what a text points at: a traceback, a log, the output of nvidia-smi, all of them together.
 
     Without FILE it is read from standard input.
     """
@@ -66,7 +66,7 @@ def _text_named(file: str | None, here: bool, facts: str | None) -> str:
 
 
 def _read(name: str) -> str:
-    """The text, whatever its encoding. Raises `DocumentError` for an empty one, or a recording in its place."""
+    """The text, whatever its encoding. Raises `DocumentError` for an empty one or a recording."""
     from envdoctor import snapshot
     from envdoctor.text.decode import decode
 

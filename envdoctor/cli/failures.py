@@ -1,11 +1,11 @@
-"""What went wrong on our side, so that nothing could be judged or delivered: exit code 3, where the user's errors are 2."""
+"""What keeps us from judging or delivering: exit code 3, where the user's own errors are 2."""
 
 from __future__ import annotations
 
 from envdoctor.errors import EnvdoctorError
 
 
-class Failure(EnvdoctorError):
+class Failure(EnvdoctorError):  # noqa: N818 - a base that is never raised itself
     """Base: shown on one line, exit code 3."""
 
 

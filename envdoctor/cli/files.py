@@ -12,7 +12,7 @@ from envdoctor.cli.failures import WriteError
 def write_file(path: str, text: str) -> None:
     """Write UTF-8, or raise `WriteError`; a reader never sees half of it.
 
-    A regular file is replaced by a finished one beside it. What is no regular file (a pipe, ``/dev/stderr``) cannot be
+    A regular file is replaced by a finished one beside it. What is none (a pipe, ``/dev/stderr``) cannot be
     replaced and is written to.
     """
     data = text.encode("utf-8", "backslashreplace")

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from types import FrameType
-from typing import NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 CHILDREN = "envdoctor.probing.child_run"
 
 
 class Terminated(BaseException):
-    """A signal came that ends us. Not an Exception, so that nothing on the way takes it for a failure of its own."""
+    """A signal came that ends us. Not an Exception, so that nothing on the way takes it for its failure."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -20,14 +22,14 @@ class Terminated(BaseException):
 
 
 def catch_signals() -> None:
-    """Unwind to `envdoctor.cli.run` on the signals that end us, unless whoever started us has them ignored (nohup)."""
+    """Unwind to `envdoctor.cli.run` on the signals that end us, unless we were started to ignore them (nohup)."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _on_signal)
 
 
-def _on_signal(number: int, frame: FrameType | None) -> NoReturn:
+def _on_signal(number: int, _frame: FrameType | None) -> NoReturn:
     raise Terminated(number)
 
 
@@ -57,7 +59,7 @@ def write_out(text: str) -> None:
 
 
 def _swallow(name: str) -> None:
-    """Let whatever is still buffered for a dead stream go to the void, so that the exit does not trip over it."""
+    """Let what is still buffered for a dead stream go to the void, so that the exit does not trip over it."""
     stream = getattr(sys, name)
     try:
         void = os.open(os.devnull, os.O_WRONLY)
@@ -77,8 +79,8 @@ def interrupted(code: int) -> NoReturn:
 def leave(code: int) -> NoReturn:
     """End the children that still live, flush, and go.
 
-    `os._exit`, because an ordinary exit waits for what a doctor must not wait for: a probe's thread that is stuck in
-    a dead mount, or a library's exit handler that calls a hung driver. Everything we own has been cleaned up by then.
+    `os._exit`, because an ordinary exit waits for what a doctor must not wait for: a probe's thread that is
+    stuck in a dead mount, or a library's exit handler. Everything we own has been cleaned up by then.
     """
     if CHILDREN in sys.modules:  # else none was ever started
         from envdoctor.probing.child import terminate_all

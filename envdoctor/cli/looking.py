@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from envdoctor.cli.options import Wish
-from envdoctor.cli.progress import Progress
+from typing import TYPE_CHECKING
+
 from envdoctor.host import Host
-from envdoctor.session import Doctor, Seen
+
+if TYPE_CHECKING:
+    from envdoctor.cli.options import Wish
+    from envdoctor.cli.progress import Progress
+    from envdoctor.session import Doctor, Seen
 
 OFFLINE = "ENVDOCTOR_OFFLINE"
 """Set in the environment of the host and of every child when no name may be resolved."""

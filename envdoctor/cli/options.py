@@ -52,7 +52,7 @@ class Presentation(msgspec.Struct, frozen=True):
         return self.options.verbosity < 0
 
 
-def complete_rules(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
+def complete_rules(_ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[Any]:
     """Rule ids and areas for the shell, also after a comma."""
     from click.shell_completion import CompletionItem
 
@@ -76,7 +76,9 @@ def _stacked(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
 
 
 look_options = _stacked(
-    click.option("--quick", is_flag=True, help="Only files, variables and library headers; no vendor library is called."),
+    click.option(
+        "--quick", is_flag=True, help="Only files, variables and library headers; no vendor library is called."
+    ),
     click.option("--deep", is_flag=True, help="Everything, however long it takes."),
     click.option(
         "--python", metavar="PATH", help="The interpreter or environment to ask about, instead of the one found."
@@ -85,7 +87,9 @@ look_options = _stacked(
         "--budget", type=click.FloatRange(min=0, min_open=True), metavar="S",
         help="Seconds after which nothing more is begun or waited for (30; with --deep, no end).",
     ),
-    click.option("--offline", is_flag=True, help="Resolve no host names either. Nothing else ever uses the network."),
+    click.option(
+        "--offline", is_flag=True, help="Resolve no host names either. Nothing else ever uses the network."
+    ),
 )  # fmt: skip
 selection_options = _stacked(
     click.option(
@@ -108,10 +112,17 @@ presentation_options = _stacked(
         help="; ".join(f"{name}: {each.help}" for name, each in FORMATS.items()) + ".",
     ),
     click.option("--output", metavar="FILE", help="Write the report to FILE, whole or not at all."),
-    click.option("--redact", is_flag=True, help="Replace user, host, paths and serial numbers, always in the same way."),
-    click.option("--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True),
+    click.option(
+        "--redact", is_flag=True, help="Replace names of users and hosts, addresses, serial numbers and secrets."
+    ),
+    click.option(
+        "--color", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True,
+        help="Colour; auto minds NO_COLOR, FORCE_COLOR and the terminal.",
+    ),
     click.option("-q", "--quiet", is_flag=True, help="Only what fails; nothing when nothing does."),
-    click.option("-v", "--verbose", is_flag=True, help="Also the evidence of notes, how each check fared, and times."),
+    click.option(
+        "-v", "--verbose", is_flag=True, help="Also the evidence of notes, how each check fared, and times."
+    ),
 )  # fmt: skip
 
 

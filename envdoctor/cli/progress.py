@@ -6,13 +6,16 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from types import TracebackType
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from envdoctor.engine import ProbeEvent
 from envdoctor.render.style import decide, is_terminal
 from envdoctor.render.words import cells, fitted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from envdoctor.engine import ProbeEvent
 
 PATIENCE = 0.5
 """Seconds before anything is shown: a run that is quicker needs no explanation."""
@@ -36,7 +39,7 @@ class Progress:
 
     @classmethod
     def on_stderr(cls, *, quiet: bool) -> Progress:
-        """For a terminal that can erase a line, unless the user wants quiet or a CI system only looks like a terminal."""
+        """For a terminal that can erase a line, unless quiet is wanted or a CI system only looks like one."""
         environ = os.environ
         wanted = (
             not quiet and is_terminal(sys.stderr) and environ.get("TERM") != "dumb" and not environ.get("CI")

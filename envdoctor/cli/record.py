@@ -15,11 +15,12 @@ from envdoctor.cli.options import look_options, refuse_unwritable, wish_of
     "-o", "--output", metavar="FILE|-", default="-", help="Where to write; - is stdout, and the default."
 )
 @look_options
-@click.option("--no-redact", is_flag=True, help="Keep user, host, paths and serial numbers as they are.")
+@click.option("--no-redact", is_flag=True, help="Keep names, addresses and serial numbers as they are.")
 def record(output: str, no_redact: bool, **given: Any) -> int:
     """Write what envdoctor sees of this machine; `envdoctor check --facts` judges it anywhere.
 
-    User, host, paths and serial numbers are replaced, always in the same way, so that the judgement stays the same.
+    Names of users and hosts, addresses, serial numbers and secrets are replaced, always in the same way,
+    so that the judgement stays the same.
     """
     wish = wish_of(given)
     if output != "-":
@@ -47,7 +48,5 @@ def record(output: str, no_redact: bool, **given: Any) -> int:
         write_out(page)
         return 0
     write_file(output, page)
-    say(
-        f"facts written to {output} ({hidden}); judge them with: envdoctor check --facts {shlex.quote(output)}"
-    )
+    say(f"facts written to {output} ({hidden}); to judge: envdoctor check --facts {shlex.quote(output)}")
     return 0

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from envdoctor.check import Check, Rule
 from envdoctor.cli.leaving import write_out
 from envdoctor.cli.options import complete_rules
 from envdoctor.errors import UsageError
@@ -16,6 +15,9 @@ from envdoctor.render.lines import Page
 from envdoctor.render.style import decide
 from envdoctor.render.words import cells
 from envdoctor.session import Doctor, unknown_rule
+
+if TYPE_CHECKING:
+    from envdoctor.check import Check, Rule
 
 SCHEMA = "envdoctor.rules/1"
 

@@ -1,14 +1,16 @@
-"""From the report document to a page: one module per format, found by name. Renderers read the document and nothing else."""
+"""From the report document to a page: one module per format, found by name, that reads nothing else."""
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from envdoctor.render.style import PLAIN, Style
-from envdoctor.report import Report
+
+if TYPE_CHECKING:
+    from envdoctor.report import Report
 
 FailOn = Literal["error", "warning", "never"]
 
@@ -29,7 +31,7 @@ class Format(msgspec.Struct, frozen=True):
     module: str
     help: str
     redacted: bool = False
-    """Whether it is made to be published, so that names and paths of this machine must not be in the document."""
+    """Whether it is made to be published: names of people and machines must not be in the document."""
     whole_document: bool = False
     """Whether a program reads it: then it is also written when envdoctor itself broke."""
 
@@ -43,6 +45,6 @@ FORMATS: dict[str, Format] = {
 
 
 def render(report: Report, name: str, options: RenderOptions | None = None) -> str:
-    """The page, with a final newline (empty when there is nothing to say). Raises `KeyError` for an unknown format."""
+    """The page, with a final newline; empty when there is nothing to say. `KeyError` for an unknown format."""
     page: str = import_module(FORMATS[name].module).render(report, options or RenderOptions())
     return page

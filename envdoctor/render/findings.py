@@ -1,14 +1,18 @@
-"""One finding on the page: the claim, how it is known, what it means, what to type, and what follows from it."""
+"""One finding on the page: the claim, how it is known, what it means, what to type, what follows from it."""
 
 from __future__ import annotations
 
-from envdoctor.facts import Evidence, Source
-from envdoctor.prescribe import Fix
-from envdoctor.render.lines import Page
-from envdoctor.render.order import Cause
+from typing import TYPE_CHECKING
+
 from envdoctor.render.style import symbol
 from envdoctor.render.words import cells
-from envdoctor.report import FindingEntry
+
+if TYPE_CHECKING:
+    from envdoctor.facts import Evidence, Source
+    from envdoctor.prescribe import Fix
+    from envdoctor.render.lines import Page
+    from envdoctor.render.order import Cause
+    from envdoctor.report import FindingEntry
 
 SEVERITY_WORDS = {"error": "ERROR", "warning": "WARNING", "note": "note"}
 REACH_WORDS = {

@@ -19,8 +19,8 @@ def render(report: Report, options: RenderOptions) -> str:
 def encoded(document: Any) -> str:
     """Any of our documents as indented JSON with a final newline.
 
-    Bytes of the machine that are no UTF-8 (a variable, a file's name) reach us as lone surrogates, which JSON cannot
-    hold: they become the letters ``\\udcff``.
+    Bytes of the machine that are no UTF-8 (a variable, a file's name) reach us as lone surrogates, which JSON
+    cannot hold: they become the letters ``\\udcff``.
     """
     try:
         data = msgspec.json.encode(document)

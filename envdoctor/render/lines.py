@@ -1,4 +1,4 @@
-"""A page under construction: every text that enters is made safe, laid out by its cells, and only then coloured."""
+"""A page under construction: every text that enters is made safe, laid out by its cells, then coloured."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Page:
 
     def text(self) -> str:
         """The finished page, with a final newline unless it is empty."""
-        return "".join(f"{line}\n" for line in self._lines).rstrip("\n") + "\n" if self._lines else ""
+        return "\n".join(self._lines).rstrip("\n") + "\n" if self._lines else ""
 
     def gap(self) -> None:
         """One empty line, however often it is asked for."""

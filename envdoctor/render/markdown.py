@@ -1,7 +1,7 @@
 """The report to paste into an issue: what is wrong on top, one line of versions, everything else folded away.
 
-The document that arrives here has been redacted (`Format.redacted`). What programs printed cannot break out of its
-table cell or fence, call a user or name an issue.
+The document that arrives here has been redacted (`Format.redacted`). What programs printed cannot break out
+of its table cell or fence, call a user or name an issue.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from envdoctor.render.findings import REACH_WORDS, RESTART_WORDS, where_from
 from envdoctor.render.order import Cause, causes, gaps, unexplained
 from envdoctor.render.verdict import verdict
 from envdoctor.render.words import visible
-from envdoctor.report import FindingEntry, Report
 
 if TYPE_CHECKING:
     from envdoctor.render import RenderOptions
+    from envdoctor.report import FindingEntry, Report
 
 LIMIT = 60_000
 """Characters of the whole page: GitHub refuses comments of more than 65 536."""
@@ -26,7 +26,7 @@ SPECIAL = re.compile(r"([\\`*_\[\]|~$])")
 AT_START = re.compile(r"^([-+=#]|\d+(?=[.)](?:\s|$)))")
 """What would begin a list or a heading, or underline one."""
 CALLS = re.compile(r"(?<!&)([@#])(?=\w)")
-"""``@user`` and ``#12``: GitHub looks for them in the finished page, where no escape helps but an empty comment does."""
+"""``@user``, ``#12``: GitHub looks for them in the finished page; no escape helps, an empty comment does."""
 HTML = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 

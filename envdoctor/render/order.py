@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from envdoctor.report import CheckEntry, FindingEntry, Report
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from envdoctor.report import CheckEntry, FindingEntry, Report
 
 
 class Cause(msgspec.Struct, frozen=True):
@@ -40,7 +43,7 @@ def causes(findings: Sequence[FindingEntry]) -> tuple[Cause, ...]:
 
 
 def unexplained(findings: Sequence[FindingEntry]) -> tuple[FindingEntry, ...]:
-    """Consequences whose causes are not among the findings, because ``--select`` or ``--ignore`` leaves those out."""
+    """Consequences whose causes are not among the findings: ``--select`` or ``--ignore`` leaves those out."""
     roots = {entry.id for entry in findings if entry.role == "root"}
     return tuple(
         entry for entry in findings if entry.role == "consequence" and roots.isdisjoint(entry.consequence_of)

@@ -1,10 +1,12 @@
-"""A rule's page for the terminal: its Markdown without the marks, wrapped; what is to be copied left as it is."""
+"""A rule's page for the terminal: Markdown without its marks, wrapped; what is to be copied left as it is."""
 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from envdoctor.render.lines import Page
+if TYPE_CHECKING:
+    from envdoctor.render.lines import Page
 
 FENCE = re.compile(r"^\s*(`{3,}|~{3,})")
 HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*#*$")

@@ -1,12 +1,14 @@
-"""What the output can take: colour, width and characters. Decided once, from what is given, and passed on explicitly."""
+"""What the output can take: colour, width and characters. Decided once and passed on explicitly."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Literal, TextIO
+from typing import TYPE_CHECKING, Literal, TextIO
 
 import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 ColourChoice = Literal["auto", "always", "never"]
 DEFAULT_WIDTH = 80
@@ -37,7 +39,7 @@ CODES = {
     "item": "2",
     "command": "1;36",
 }
-"""The palette, as ANSI SGR parameters by role. Every role also has a word or a symbol: colour alone says nothing."""
+"""The palette, as ANSI SGR parameters by role. Every role also has a word or a symbol beside its colour."""
 
 SYMBOLS = {"error": "✗", "warning": "!", "note": "·", "ok": "✓", "unknown": "?", "item": "·"}
 ASCII_SYMBOLS = {"error": "x", "warning": "!", "note": "-", "ok": "=", "unknown": "?", "item": "-"}
@@ -64,7 +66,7 @@ def is_terminal(stream: TextIO | None) -> bool:
 def wants_colour(choice: ColourChoice, environ: Mapping[str, str], terminal: bool) -> bool:
     """``--color`` beats NO_COLOR beats FORCE_COLOR and CLICOLOR_FORCE beat ``TERM=dumb`` beats isatty.
 
-    NO_COLOR counts when it is not empty (no-color.org); the others when neither empty nor 0 (bixense.com/clicolors).
+    NO_COLOR counts unless empty (no-color.org); the others unless empty or 0 (bixense.com/clicolors).
     """
     if choice != "auto":
         return choice == "always"
@@ -78,7 +80,7 @@ def wants_colour(choice: ColourChoice, environ: Mapping[str, str], terminal: boo
 def wants_unicode(environ: Mapping[str, str], encoding: str | None) -> bool:
     """Whether the reader's terminal shows more than ASCII.
 
-    The locale's variables decide, not the stream: in the C locale Python itself writes UTF-8 all the same (PEP 540).
+    The locale's variables decide, not the stream: in the C locale Python writes UTF-8 all the same (PEP 540).
     """
     if environ.get("TERM") == "dumb":
         return False

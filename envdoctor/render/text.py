@@ -1,4 +1,4 @@
-"""The report for people: what was examined, the root causes with their evidence and fixes, what is not known, one verdict."""
+"""The report for people: what was examined, root causes with evidence and fixes, what is not known, a verdict."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from envdoctor.render.lines import Page
 from envdoctor.render.order import Cause, causes, fails, gaps, unexplained
 from envdoctor.render.verdict import verdict
 from envdoctor.render.words import cells, counted
-from envdoctor.report import CheckEntry, Report, TargetEntry
 
 if TYPE_CHECKING:
     from envdoctor.render import RenderOptions
+    from envdoctor.report import CheckEntry, Report, TargetEntry
 
 CORE = "envdoctor"
 """The core's own check: the reader need not hear of it while it has nothing to say."""

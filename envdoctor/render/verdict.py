@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from envdoctor.render.order import judged_anything
 from envdoctor.render.words import counted
-from envdoctor.report import Report
+
+if TYPE_CHECKING:
+    from envdoctor.report import Report
 
 
 def verdict(report: Report, fail_on: str) -> tuple[str, str]:

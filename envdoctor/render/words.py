@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from envdoctor.render.style import Style
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from envdoctor.render.style import Style
 
 SPACES = frozenset(
     "\t\u00a0\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 )
-ASCII_FOR = str.maketrans({
-    "‘": "'", "’": "'", "“": '"', "”": '"', "…": "...", "–": "-", "—": "-", "→": "->", "←": "<-", "≥": ">=",
-    "≤": "<=", "≠": "!=", "×": "x", "·": "-", "•": "*", "µ": "u", "°": " deg", "✓": "ok", "✗": "x",
-})  # fmt: skip
+TYPOGRAPHIC = "\u2018\u2019\u201c\u201d\u2013\u2014\u00d7\u00b7\u2022"
+ASCII_FOR = str.maketrans(
+    dict(zip(TYPOGRAPHIC, "''\"\"--x-*", strict=True))
+    | {"\u2026": "...", "\u2192": "->", "\u2190": "<-", "\u2265": ">=", "\u2264": "<=", "\u2260": "!="}
+)
+"""Quotes, dashes, arrows and relations that rules are worded with."""
 
 
 def visible(text: str) -> str:
-    r"""The text without a character that a terminal would obey or hide: an escape becomes the four letters ``\x1b``.
+    r"""The text without what a terminal would obey or hide: an escape becomes the four letters ``\x1b``.
 
     Covers control and format characters (bidirectional overrides, zero-width ones) and lone surrogates.
     """
@@ -42,7 +47,7 @@ def fitted(text: str, style: Style) -> str:
 
 
 def cells(text: str) -> int:
-    """How many terminal cells a printable text takes: wide East Asian characters take two, combining ones none."""
+    """How many terminal cells a printable text takes: two for wide East Asian characters, none for combining."""
     if text.isascii():
         return len(text)
     from unicodedata import combining, east_asian_width

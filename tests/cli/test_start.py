@@ -5,9 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from envdoctor import __version__
-from tests.cli.worlds import World
+
+if TYPE_CHECKING:
+    from tests.cli.worlds import World
 
 FORBIDDEN = (
     "importlib.metadata",

@@ -2,41 +2,49 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import re
 import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cli.worlds import World
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.cli.worlds import World
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="pseudo-terminals and /proc as on Linux")
 
 
 def in_terminal(
-    world: World, *arguments: str, columns: int = 80, stdin: bool = False, **environ: str
+    world: World,
+    *arguments: str,
+    columns: int = 80,
+    stdin: bool = False,
+    environ: dict[str, str] | None = None,
 ) -> tuple[int, str, str]:
     """Run with stdout and stderr each on a terminal of its own: exit code, stdout, stderr."""
     out, out_end = pty.openpty()
     err, err_end = pty.openpty()
     for end in (out_end, err_end):
-        size = columns.to_bytes(2, sys.byteorder)
-        __import__("fcntl").ioctl(
-            end, __import__("termios").TIOCSWINSZ, (24).to_bytes(2, sys.byteorder) + size + bytes(4)
-        )
+        fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     process = subprocess.Popen(
         world.command(*arguments),
         stdin=out_end if stdin else subprocess.DEVNULL,
         stdout=out_end,
         stderr=err_end,
         cwd=world.folder,
-        env=world.environ | {"TERM": "xterm"} | environ,
+        env=world.environ | {"TERM": "xterm"} | (environ or {}),
     )
     os.close(out_end)
     os.close(err_end)
@@ -44,7 +52,7 @@ def in_terminal(
     while said.keys() - _drain(said):
         pass
     code = process.wait(30)
-    return code, *(said[each].decode().replace("\r\n", "\n") for each in (out, err))
+    return code, said[out].decode().replace("\r\n", "\n"), said[err].decode().replace("\r\n", "\n")
 
 
 def _drain(said: dict[int, bytes]) -> set[int]:
@@ -62,7 +70,7 @@ def _drain(said: dict[int, bytes]) -> set[int]:
 
 
 def test_a_terminal_gets_colour_and_its_own_width(world: World) -> None:
-    code, out, err = in_terminal(world, "check", "--quick", columns=50, DEMO_MOOD="sad")
+    code, out, err = in_terminal(world, "check", "--quick", columns=50, environ={"DEMO_MOOD": "sad"})
     assert (code, err) == (1, "")
     assert "\x1b[1;31m✗ ERROR\x1b[0m" in out
     plain = re.sub(r"\x1b\[[0-9;]*m", "", out)
@@ -81,7 +89,7 @@ def test_a_terminal_gets_colour_and_its_own_width(world: World) -> None:
 def test_colour_obeys(
     world: World, options: tuple[str, ...], environ: dict[str, str], coloured: bool
 ) -> None:
-    _, out, _ = in_terminal(world, "check", "--quick", *options, **environ)
+    _, out, _ = in_terminal(world, "check", "--quick", *options, environ=environ)
     assert ("\x1b[" in out) is coloured
 
 
@@ -97,7 +105,7 @@ def test_the_c_locale_gets_ascii(world: World) -> None:
 
 
 def test_progress_names_what_is_waited_for_and_goes_away(world: World) -> None:
-    code, out, err = in_terminal(world, "check", "--quick", DEMO_SLEEP="1.2")
+    code, out, err = in_terminal(world, "check", "--quick", environ={"DEMO_SLEEP": "1.2"})
     assert code == 0
     assert "waiting for demo.mood" in err
     assert err.endswith("\r\x1b[K")
@@ -107,8 +115,8 @@ def test_progress_names_what_is_waited_for_and_goes_away(world: World) -> None:
 
 def test_no_progress_where_nobody_watches(world: World) -> None:
     assert world.run("check", "--quick", DEMO_SLEEP="0.8").stderr == ""
-    assert in_terminal(world, "check", "--quick", "-q", DEMO_SLEEP="0.8")[2] == ""
-    assert in_terminal(world, "check", "--quick", DEMO_SLEEP="0.8", TERM="dumb")[2] == ""
+    assert in_terminal(world, "check", "--quick", "-q", environ={"DEMO_SLEEP": "0.8"})[2] == ""
+    assert in_terminal(world, "check", "--quick", environ={"DEMO_SLEEP": "0.8", "TERM": "dumb"})[2] == ""
 
 
 def test_explain_on_a_terminal_says_what_to_do(world: World) -> None:
@@ -194,7 +202,7 @@ def test_nohup_is_respected(world: World) -> None:
     assert b"exit code 0" in out
 
 
-def _wait_for(look):  # type: ignore[no-untyped-def] # a helper of one test
+def _wait_for(look: Callable[[], list[int]]) -> list[int]:
     until = time.monotonic() + 20
     while time.monotonic() < until:
         if found := look():

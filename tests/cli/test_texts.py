@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import jsonschema
 import pytest
 
 from envdoctor.schemas import FILES, committed, generated
-from tests.cli.worlds import World
+
+if TYPE_CHECKING:
+    from tests.cli.worlds import World
 
 SIGH = "a line\nthe machine sighed deeply\n"
 

@@ -1,4 +1,4 @@
-"""A closed world for the command line: envdoctor, what it needs, and the plugins that a test puts in, nothing else."""
+"""A closed world for the command line: envdoctor, what it needs, and the plugins that a test puts in."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import os, time
 from collections.abc import Iterator
 from typing import ClassVar
 from envdoctor.api import (
-    Ask, Check, Confidence, CouldNotLook, Fact, Finding, Findings, Headline, Host, NoFix, Outcome, Run, Reach,
-    Severity, Source, Symptom, Tier,
+    Ask, Check, Confidence, CouldNotLook, Fact, Finding, Findings, Headline, Host, NoFix, Outcome, Run,
+    Reach, Severity, Source, Symptom, Tier,
 )
 
 check = Check("demo", "the mood of the machine", package="demo_plugin")
@@ -62,29 +62,40 @@ def sad(mood: Mood) -> Findings:
     """The machine is sad."""
     if mood.mood == "sad":
         yield Finding(
-            title="the machine is sad", detail="Nobody talked to it.", evidence=(mood.shows("mood", mood.mood),),
+            title="the machine is sad", detail="Nobody talked to it.",
+            evidence=(mood.shows("mood", mood.mood),),
             remedies=(Run(title="talk to it", commands=("echo 'hello [friend]'",), reach=Reach.SHELL),),
             breaks=(Outcome("compile-toolchain"),), asks=(Ask("fortune", "whether it laughs"),),
         )
 
 @sad.sign
 def sad_by_sound(said: Sighed) -> Findings:
-    yield Finding(title=f"the machine sighed {said.how}", evidence=(said.evidence(),), confidence=Confidence.LIKELY,
-                  remedies=(NoFix(reason="give it time"),), breaks=(Outcome("compile-toolchain"),))
+    yield Finding(title=f"the machine sighed {said.how}", evidence=(said.evidence(),),
+                  confidence=Confidence.LIKELY, remedies=(NoFix(reason="give it time"),), breaks=(Outcome("compile-toolchain"),))
 
 @check.rule
 def grumpy(mood: Mood) -> Findings:
     """The machine is grumpy."""
     if mood.mood == "grumpy":
-        yield Finding(title="the machine is grumpy", severity=Severity.WARNING, remedies=(NoFix(reason="wait"),))
+        yield Finding(title="the machine is grumpy", severity=Severity.WARNING,
+                      remedies=(NoFix(reason="wait"),))
 
 @check.rule
 def silent(mood: Mood) -> Findings:
     """The machine says nothing."""
     if mood.mood == "sad":
-        yield Finding(title="the machine says nothing", shows=(Outcome("compile"),), remedies=(NoFix(reason="see above"),))
+        yield Finding(title="the machine says nothing", shows=(Outcome("compile"),),
+                      remedies=(NoFix(reason="see above"),))
 '''
-PAGE = "# The machine is sad\n\nIt says **nothing**. See [the manual](https://example.org/moods).\n\n```sh\necho 'hello'\n```\n"
+PAGE = """\
+# The machine is sad
+
+It says **nothing**. See [the manual](https://example.org/moods).
+
+```sh
+echo 'hello'
+```
+"""
 
 
 class World:
@@ -106,7 +117,7 @@ class World:
         }
 
     def plugin(self, source: str = DEMO, *, distribution: str = "demo-plugin", name: str = "demo") -> None:
-        """Install a plugin of one module; the distribution `envdoctor` makes its probes run in our own process."""
+        """Install a plugin of one module; as part of ``envdoctor``, its probes run in our own process."""
         package = self.folder / f"{name}_plugin"
         (package / "docs").mkdir(parents=True)
         (package / "__init__.py").write_text(source)

@@ -1,4 +1,4 @@
-"""Report documents made by hand: a sick machine, a healthy one, one that could not be looked at, and a pasted text."""
+"""Report documents made by hand: a sick machine, a healthy one, one that could not be looked at, and texts."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def finding(identity: str, title: str, **more: Any) -> FindingEntry:
 OLD_DRIVER = finding(
     "driver/too-old-for-torch",
     "the driver 550.54.15 is too old for torch 2.9.0+cu130",
-    detail="This torch brings the CUDA 13.0 runtime, and the driver that is loaded speaks CUDA 12.4. Nothing bridges two "
-    "major versions but the compatibility package, so torch sees no device at all.",
+    detail="This torch brings the CUDA 13.0 runtime, and the driver that is loaded speaks CUDA 12.4. Nothing "
+    "bridges two major versions but the compatibility package, so torch sees no device at all.",
     evidence=(
         Evidence("driver release", "550.54.15", Source("file", "/proc/driver/nvidia/version", 1)),
         Evidence("driver's CUDA", "12.4", Source("call", "cuDriverGetVersion")),

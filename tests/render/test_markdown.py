@@ -28,7 +28,8 @@ NASTY = [
 
 
 def html(page: str) -> str:
-    return MarkdownIt("commonmark").enable("table").enable("strikethrough").render(page)
+    made: str = MarkdownIt("commonmark").enable("table").enable("strikethrough").render(page)
+    return made
 
 
 @pytest.mark.parametrize("name", REPORTS)

@@ -76,7 +76,7 @@ def test_colour_changes_nothing_but_colour() -> None:
 
 
 def test_ascii_means_ascii() -> None:
-    foreign = msgspec.structs.replace(SICK, findings=(finding("a/b", "Größe ≥ 5 – “naïve” 漢"),))
+    foreign = msgspec.structs.replace(SICK, findings=(finding("a/b", "Größe ≥ 5 \u2013 “naïve” 漢"),))
     page = render(foreign, "text", RenderOptions(Style(unicode=False)))
     assert page.isascii()
     assert 'x ERROR  Gr\\xf6\\xdfe >= 5 - "na\\xefve" \\u6f22' in page
@@ -85,7 +85,8 @@ def test_ascii_means_ascii() -> None:
 @given(st.text(), st.booleans())
 def test_nothing_foreign_reaches_the_terminal_as_a_command(text: str, unicode: bool) -> None:
     everywhere = finding(
-        "a/b", text, subject=text, detail=text, evidence=(Evidence(text, text, Source("file", text or "x", 1)),),
+        "a/b", text, subject=text, detail=text,
+        evidence=(Evidence(text, text, Source("file", text or "x", 1)),),
         fixes=(Fix(text, "shell", (text,), caveat=text, verify=text),), no_fix=text,
     )  # fmt: skip
     report = msgspec.structs.replace(SICK, findings=(everywhere,), machine=())

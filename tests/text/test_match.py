@@ -118,7 +118,7 @@ def test_bad_patterns_are_refused(arguments: tuple[str, str, tuple[str, ...]]) -
 
 def test_bad_expressions_are_refused() -> None:
     with pytest.raises(re.error):
-        Matcher([Pattern("p", "(", ("a",))])
+        Matcher([Pattern("p", "(", ("a",))]).scan(clean("a"))
     with pytest.raises(ValueError, match="'s'"):
         BlockShape("s")
 

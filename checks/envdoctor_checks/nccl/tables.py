@@ -98,10 +98,10 @@ class Requirement(Row, frozen=True, kw_only=True):
     """Something that NCCL needs of the machine."""
 
     id: str
-    minimum: str | None = None
+    since: str | None = None
     """The first release of NCCL that it concerns; None: any."""
-    maximum: str | None = None
-    """The last one; None: any later one."""
+    before: str | None = None
+    """The first release that it no longer concerns; None: any later one is concerned."""
     need: str
     symptom: str
     settings: tuple[str, ...]
@@ -118,8 +118,8 @@ class NcclRequirements(Table, frozen=True, kw_only=True):
         """Whether a requirement concerns a release of NCCL. Raises KeyError for an id that is not there."""
         for row in self.requirements:
             if row.id == name:
-                young = row.minimum is None or compare_releases(nccl, row.minimum) >= 0
-                return young and (row.maximum is None or compare_releases(nccl, row.maximum) <= 0)
+                begun = row.since is None or compare_releases(nccl, row.since) >= 0
+                return begun and (row.before is None or compare_releases(nccl, row.before) < 0)
         raise KeyError(name)
 
 

@@ -20,8 +20,8 @@ def kernel_for(
 
     Machine code runs on its own major and the same or a later minor: ``sm_86`` on 8.9, ``sm_120`` on 12.1.
     Code for the integrated GPUs of Jetson runs there only, and other code not on them; from CUDA 13.2 on code
-    for 7.0, 8.0 and 8.6 does. ``sm_90a`` runs on 9.0 only, ``sm_100f`` on its family. PTX compiles for its own
-    capability and later ones.
+    for 7.0, 8.0 and 8.6 does. ``sm_90a`` runs on 9.0 only, ``sm_100f`` on its family. PTX compiles for its
+    own capability and later ones.
     """
     gpu = major_minor(compute_capability)
     found: Literal["ptx"] | None = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from msgspec import structs
+
 from envdoctor.api import CouldNotLook, Host, Source, TargetPaths, Tier
 from envdoctor.probing.elf import Elf, defines_symbol, read_elf
 from envdoctor.probing.elfimage import (
@@ -22,7 +24,9 @@ from envdoctor_checks.torch.tables import Extension, extensions
 
 CUDA_LIBRARY = re.compile(r"lib(?:cudart|cublas|cublasLt|cudnn\w*|nvrtc|cufft|curand|cusparse|cusolver|nccl|nvJitLink|nvToolsExt)\.so\.\d+")
 TORCH_SYMBOL = re.compile(r"_ZNK?(?:2at|3c10|5torch|6caffe2)|_ZT[IVS]N(?:2at|3c10|5torch)|_Z\d+THP|THP")
-TORCH_LIBRARIES = ("libc10.so", "libtorch_cpu.so", "libc10_cuda.so", "libtorch_cuda.so", "libtorch_python.so", "libtorch.so")
+TORCH_LIBRARY = re.compile(r"lib(?:c10|torch)\w*\.so")
+FIRST = ("libc10.so", "libtorch_cpu.so", "libtorch_python.so")
+"""Where most symbols are found."""
 SYMBOL_LIMIT = 8 << 20
 """Bytes that reading one file's undefined symbols may cost."""
 MAX_FILES = 60
@@ -39,9 +43,10 @@ def compiled_extensions(
     found: list[CompiledExtension] = []
     for row in extensions().extensions:
         for owner in packages.named(row.distribution)[:1]:
-            for path in _files(host, owner.location, row):
-                if len(found) < MAX_FILES and (one := _examined(host, path, owner, row, torch)):
-                    found.append(one)
+            files = tuple(_files(host, owner.location, row))
+            for path in files[: MAX_FILES - len(found)]:
+                if one := _examined(host, path, owner, row, torch):
+                    found.append(_without_siblings(host, one, files))
     source = packages.source if paths.site_packages else Source("file", paths.prefix)
     return CompiledExtensions(extensions=tuple(found), source=source)
 
@@ -52,23 +57,26 @@ class _Torch:
     def __init__(self, host: Host, path: str | None) -> None:
         self._host = host
         folder = f"{path}/lib" if path else None
-        names = (_names(host, folder) if folder else ()) or ()
-        self._libraries = [f"{folder}/{name}" for name in TORCH_LIBRARIES if name in names]
+        names = [name for name in (_names(host, folder) if folder else ()) if TORCH_LIBRARY.fullmatch(name)]
+        names.sort(key=lambda name: name not in FIRST)
+        self._libraries = [f"{folder}/{name}" for name in names]
         self._known: dict[str, bool] = {}
         self.there = bool(self._libraries)
 
     def lacks(self, symbol: str) -> bool:
         """Whether none of torch's libraries defines it. A library that cannot be read might, so it counts as having it."""
         if symbol not in self._known:
-            self._known[symbol] = any(self._may_define(path, symbol) for path in self._libraries)
+            self._known[symbol] = any(may_define(self._host, path, symbol) for path in self._libraries)
         return not self._known[symbol]
 
-    def _may_define(self, path: str, symbol: str) -> bool:
-        try:
-            with self._host.opened(path) as (read_at, size):
-                return defines_symbol(read_at, size, symbol) is not False
-        except OSError:
-            return True
+
+def may_define(host: Host, path: str, symbol: str) -> bool:
+    """Whether a library defines a symbol, or cannot be asked."""
+    try:
+        with host.opened(path) as (read_at, size):
+            return defines_symbol(read_at, size, symbol) is not False
+    except OSError:
+        return True
 
 
 def _names(host: Host, folder: str) -> tuple[str, ...]:
@@ -126,6 +134,15 @@ def _examined(
         needed=tuple(each for each in elf.needed if CUDA_LIBRARY.fullmatch(each)),
         missing=missing,
     )
+
+
+def _without_siblings(host: Host, one: CompiledExtension, files: tuple[str, ...]) -> CompiledExtension:
+    """Take out what another file of the same package defines."""
+    if not one.missing:
+        return one
+    others = [path for path in files if path != one.file]
+    missing = tuple(name for name in one.missing if not any(may_define(host, path, name) for path in others))
+    return structs.replace(one, missing=missing)
 
 
 def undefined_symbols(read_at: ReadAt, size: int) -> tuple[str, ...] | None:

@@ -135,24 +135,26 @@ class Companions(Table, frozen=True, kw_only=True):
         )
 
     def made_for(self, package: str, torch: str) -> Companion | None:
-        """The newest release of a sister package that asks for exactly this torch, or for any."""
-        rows = [row for row in self.companions if row.package == package and row.torch]
+        """The newest release of a sister package that asks for exactly this torch, else for any such torch."""
+        rows = [row for row in self.companions if row.package == package]
         exact = [row for row in rows if row.torch == f"=={_plain(torch)}"]
-        later = [row for row in rows if row.torch and _at_least(row.torch, torch)]
-        return max(exact or later, key=lambda row: release_key(row.version), default=None)
+        open_ended = [row for row in rows if _allows(row, torch)]
+        return max(exact or open_ended, key=lambda row: release_key(row.version), default=None)
 
     def triton_for(self, torch: str) -> TritonPin | None:
-        """What a torch release asks of Triton: by the release itself, else by its minor."""
-        rows = [row for row in self.triton if same_minor(row.torch, torch)]
-        return min(rows, key=lambda row: compare_releases(row.torch, torch) != 0, default=None)
+        """What a release of torch asks of Triton; None where its metadata was not read, or asks for none."""
+        return next((row for row in self.triton if compare_releases(row.torch, torch) == 0), None)
 
 
 def _plain(version: str) -> str:
     return version.partition("+")[0]
 
 
-def _at_least(specifier: str, version: str) -> bool:
-    return specifier.startswith(">=") and compare_releases(version, specifier[2:]) >= 0
+def _allows(row: Companion, torch: str) -> bool:
+    """Whether a row without an exact pin works with a torch: from its bound on, or from its own version on."""
+    if row.torch is None:
+        return compare_releases(torch, row.version) >= 0
+    return row.torch.startswith(">=") and compare_releases(torch, row.torch[2:]) >= 0
 
 
 class TorchPins(Row, frozen=True, kw_only=True):
@@ -160,7 +162,7 @@ class TorchPins(Row, frozen=True, kw_only=True):
 
     torch: str
     pins: dict[str, str]
-    """Distribution -> version."""
+    """Distribution -> version specifier."""
     toolkit: str | None = None
     """The release of cuda-toolkit that it asks for; None: it asks for each wheel by name."""
     extras: tuple[str, ...] = ()
@@ -187,7 +189,7 @@ class WheelPins(Table, frozen=True, kw_only=True):
         row = next((row for row in self.torch if release_key(row.torch) == release_key(torch)), None)
         if row is None:
             return None
-        wanted = {name: f"=={version}" for name, version in row.pins.items()}
+        wanted = dict(row.pins)
         for extra in self.toolkits:
             if extra.toolkit == row.toolkit and extra.extra in row.extras:
                 wanted.update(extra.requires)
