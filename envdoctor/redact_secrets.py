@@ -71,5 +71,6 @@ def _is_plain(value: str) -> bool:
         or value.startswith(("$", "<", "{", "*", "%"))
         or value in ("git", "None", "null", "true", "false")
         or value.isdigit()
-        or (value.replace("_", "").replace(".", "").isalpha() and value.islower())
+        or (value.isalpha() and value.islower() and len(value) < 12)
+        or all(part.isidentifier() and part.islower() for part in value.split("."))
     )

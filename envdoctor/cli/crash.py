@@ -7,7 +7,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from envdoctor.cli.leaving import say
-from envdoctor.report import SCHEMA, Report, SourceOfFacts, Summary, TargetEntry, our_tool
+from envdoctor.report import SCHEMA, Report, Summary, TargetEntry, our_tool
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -38,12 +38,12 @@ def tell(error: BaseException) -> None:
     )
 
 
-def crashed(what: str, source: SourceOfFacts) -> Report:
+def crashed(what: str, target: TargetEntry) -> Report:
     """The report document of a run that could not be finished: nothing was judged, and `crash` says why."""
     return Report(
         schema=SCHEMA,
         tool=our_tool(()),
-        target=TargetEntry(source),
+        target=target,
         machine=(),
         verdict="could-not-judge",
         summary=Summary(errors=0, warnings=0, notes=0, could_not_check=0, exit_code=3),

@@ -12,6 +12,7 @@ from envdoctor.cli.leaving import say, write_out
 from envdoctor.cli.progress import Progress
 from envdoctor.errors import EnvdoctorError, UsageError
 from envdoctor.render import FORMATS, render
+from envdoctor.report import TargetEntry
 from envdoctor.session import Doctor, Seen
 
 if TYPE_CHECKING:
@@ -21,54 +22,67 @@ if TYPE_CHECKING:
 See = Callable[[Doctor, Progress], Seen]
 
 
+class _Run:
+    """One run, which knows what it has learnt should it break."""
+
+    def __init__(self, selection: Selection, wanted: Presentation, target: TargetEntry) -> None:
+        self._selection = selection
+        self._wanted = wanted
+        self._target = target
+
+    def report(self, see: See) -> Report:
+        """Look and judge."""
+        doctor = installed_doctor()
+        verify(doctor, self._selection)
+        with Progress.on_stderr(quiet=self._wanted.quiet) as progress:
+            seen = see(doctor, progress)
+            self._target = seen.target
+            progress.says("judging")
+            report = doctor.report(seen, self._selection)
+            return redacted(report) if self._wanted.redact else report
+
+    def broken(self, what: str) -> int:
+        """The document of a run that broke, where a program waits for one; the exit code."""
+        report = crashed(what, self._target)
+        if FORMATS[self._wanted.format].whole_document:
+            report = redacted(report) if self._wanted.redact else report
+            _written(render(report, self._wanted.format, self._wanted.options), self._wanted)
+        return report.summary.exit_code
+
+
 def deliver(see: See, selection: Selection, wanted: Presentation, source: SourceOfFacts) -> int:
     """Look, judge, write. Returns the exit code; raises `EnvdoctorError` for what the user got wrong.
 
     When envdoctor itself breaks, a format that programs read gets its document all the same.
     """
+    run = _Run(selection, wanted, TargetEntry(source))
     try:
-        report = _report(see, selection, wanted)
+        report = run.report(see)
         page = render(report, wanted.format, wanted.options)
     except NoChecksError as error:
         say(f"envdoctor: {error}")
-        return _put(crashed(str(error), source), wanted)
+        return run.broken(str(error))
     except EnvdoctorError:
         raise
     except Exception as error:
         tell(error)
-        return _put(crashed(described(error), source), wanted)
-    return _written(page, wanted, report.summary.exit_code)
+        return run.broken(described(error))
+    return report.summary.exit_code if _written(page, wanted) else 3
 
 
-def _report(see: See, selection: Selection, wanted: Presentation) -> Report:
-    doctor = installed_doctor()
-    verify(doctor, selection)
-    with Progress.on_stderr(quiet=wanted.quiet) as progress:
-        seen = see(doctor, progress)
-        progress.says("judging")
-        report = doctor.report(seen, selection)
-        return redacted(report) if wanted.redact else report
-
-
-def _put(report: Report, wanted: Presentation) -> int:
-    """The document of a run that broke, where a program waits for one."""
-    if FORMATS[wanted.format].whole_document:
-        return _written(render(report, wanted.format, wanted.options), wanted, report.summary.exit_code)
-    return report.summary.exit_code
-
-
-def _written(page: str, wanted: Presentation, code: int) -> int:
+def _written(page: str, wanted: Presentation) -> bool:
+    """Whether the page got to where it was wanted; where not, stderr says why."""
     try:
-        if wanted.output is not None:
-            write_file(wanted.output, page)
-            if not wanted.quiet:
-                say(f"report written to {wanted.output}")
-        else:
+        if wanted.output is None:
             write_out(page)
+            return True
+        write_file(wanted.output, page)
     except (OSError, WriteError) as error:
         say(f"envdoctor: the report could not be written: {error}")
-        return 3
-    return code
+        return False
+    if not wanted.quiet:
+        say(f"report written to {wanted.output}")
+    return True
 
 
 def installed_doctor() -> Doctor:

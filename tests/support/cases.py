@@ -92,7 +92,7 @@ def facts_of(entry: Entry) -> Facts:
         }
         _, found = snapshot.decode(msgspec.json.encode(document), "case", doctor().checks)
         if found.unknown:
-            raise ValueError(f"no loaded check knows {', '.join(map(str, found.unknown))}")
+            raise ValueError(f"no loaded check knows {', '.join(sorted(found.unknown))}")
     if entry.text:
         found = found.merged(doctor().read(entry.text, "-").facts)
     return found

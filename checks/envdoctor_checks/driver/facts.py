@@ -7,6 +7,36 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from envdoctor.api import Fact
+from envdoctor_checks.driver.symptoms import (  # noqa: F401 # the symptoms are as public as the facts
+    AdapterFailed as AdapterFailed,
+    ApiMismatch as ApiMismatch,
+    BarInvalid as BarInvalid,
+    BuildFailed as BuildFailed,
+    CallCrashed as CallCrashed,
+    CallHung as CallHung,
+    CompatRequested as CompatRequested,
+    CudaFailed as CudaFailed,
+    DeviceNodeFailed as DeviceNodeFailed,
+    DriverTooOld as DriverTooOld,
+    FabricManagerDown as FabricManagerDown,
+    FabricManagerRestarted as FabricManagerRestarted,
+    FabricVersionDiffers as FabricVersionDiffers,
+    GpuClaimed as GpuClaimed,
+    GpuNotSupported as GpuNotSupported,
+    LibcudaNamed as LibcudaNamed,
+    LibcudaNotOpened as LibcudaNotOpened,
+    LinkFailed as LinkFailed,
+    ModuleRefused as ModuleRefused,
+    MultiGpuLaunch as MultiGpuLaunch,
+    NeedsOpenModules as NeedsOpenModules,
+    NoDriverFound as NoDriverFound,
+    NvlsFailed as NvlsFailed,
+    NvmlFailed as NvmlFailed,
+    NvmlLibrary as NvmlLibrary,
+    Resumed as Resumed,
+    SmiFailed as SmiFailed,
+    SmiWithoutCuda as SmiWithoutCuda,
+)
 
 
 class KernelModule(Fact, frozen=True):
@@ -228,6 +258,10 @@ class Dkms(Fact, frozen=True):
     fact_name: ClassVar[str] = "driver.dkms"
     builds: tuple[DkmsBuild, ...]
 
+    def joined(self, later: Dkms) -> Dkms:
+        """Two listings of one text, together."""
+        return Dkms(builds=tuple(dict.fromkeys(self.builds + later.builds)), source=later.source)
+
 
 class SecureBoot(Fact, frozen=True):
     """Whether UEFI Secure Boot is on. From the EFI variable, or ``mokutil --sb-state``."""
@@ -243,14 +277,19 @@ class Package(msgspec.Struct, frozen=True):
     name: str
     version: str
     state: str
-    """dpkg's two or three letters (``ii``, ``iU``, ``rc``, ``hi``); ``installed`` for rpm."""
+    """dpkg's two or three letters (``ii``, ``iU``, ``rc``, ``hi``); ``installed`` where there are none."""
 
 
 class DriverPackages(Fact, frozen=True):
-    """The installed driver packages, from dpkg's status file or a pasted package list."""
+    """The installed driver packages, from dpkg's status file, pacman's folder or a pasted package list."""
 
     fact_name: ClassVar[str] = "driver.packages"
     packages: tuple[Package, ...]
+
+    def joined(self, later: DriverPackages) -> DriverPackages:
+        """Two lists of one text, together; the later one's versions win."""
+        by_name = {each.name: each for each in (*self.packages, *later.packages)}
+        return DriverPackages(packages=tuple(by_name.values()), source=later.source)
 
 
 class FabricManager(Fact, frozen=True):
@@ -275,6 +314,14 @@ class BootTimes(Fact, frozen=True):
     machine: float | None
     fabric_manager: float | None
     """None when it does not run, or does not tell."""
+
+    def joined(self, later: BootTimes) -> BootTimes:
+        """What two commands of one text tell, together."""
+        return BootTimes(
+            machine=self.machine if later.machine is None else later.machine,
+            fabric_manager=self.fabric_manager if later.fabric_manager is None else later.fabric_manager,
+            source=later.source,
+        )
 
 
 class NvmlAnswers(Fact, frozen=True):

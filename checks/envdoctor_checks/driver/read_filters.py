@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Callable
 
-CUTTING = re.compile(r"\|\s*(?:head|tail|wc|sed|uniq -d|less|more)\b|\s-\w*[cmL]\b\s*\d*\s*$|grep\s+-\w*[clLm]")
+CUTTING = re.compile(r"\|\s*(?:head|tail|wc|sed|uniq -d)\b|grep\s+-\w*[clLqm]")
 """What follows a listing and hides parts of it that no pattern tells of."""
 GREP = re.compile(r"^(?:\S*/)?(?P<kind>[ef]?grep|rg|ag)\b\s*(?P<rest>.*)$")
 AWK = re.compile(r"^(?:\S*/)?g?awk\b[^/]*?/(?P<pattern>(?:[^/\\]|\\.)*)/")

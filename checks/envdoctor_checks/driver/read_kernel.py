@@ -69,7 +69,7 @@ def lsmod(found: FoundBlock) -> Iterator[LoadedModules]:
     words = [line.text.split() for line in found.block.lines]
     loaded = {each[0].replace("-", "_") for each in words if len(each) > 1 and each[1].isdigit()}
     shown = shown_by(found.block.command or "", r"lsmod\b|/proc/modules")
-    absent = tuple(name for name in MODULES if name not in loaded and shown is not None and shown(name))
+    absent = tuple(name for name in MODULES if name not in loaded and shown is not None and shown(f"{name} 1 0"))
     known = tuple(name for name in MODULES if name in loaded)
     if known or absent:
         yield LoadedModules(loaded=known, absent=absent, source=TEXT)

@@ -27,3 +27,24 @@ class GpuDevices(Fact, frozen=True):
 
     fact_name: ClassVar[str] = "gpu.devices"
     devices: tuple[GpuDevice, ...]
+
+    def joined(self, later: GpuDevices) -> GpuDevices:
+        """Two listings of one text, by index: a name that was not cut off wins, and what only one of them tells is kept."""
+        by_index = {device.index: device for device in self.devices}
+        for device in later.devices:
+            known = by_index.get(device.index)
+            by_index[device.index] = _completed(device, known) if known else device
+        return GpuDevices(devices=tuple(by_index[index] for index in sorted(by_index)), source=later.source)
+
+
+def _completed(device: GpuDevice, known: GpuDevice) -> GpuDevice:
+    """`device` with what only `known`, the same GPU in an earlier listing, tells."""
+    cut = device.name.endswith("...") and not known.name.endswith("...")
+    kept = {
+        field: getattr(known, field)
+        for field in ("uuid", "memory_total", "pci_address", "compute_capability")
+        if getattr(device, field) is None
+    }
+    if cut:
+        kept |= {"name": known.name, "compute_capability": known.compute_capability}
+    return msgspec.structs.replace(device, **kept)
