@@ -1,13 +1,20 @@
-"""`prescribe`: one pure function that words remedies for the surroundings. Unknown surroundings give a line each."""
+"""`prescribe`: one pure function that words remedies for the surroundings.
+
+What is not known of the surroundings is not guessed: each candidate gets its line. Commands are valid
+shell, lines for a manifest or a Dockerfile stand under a comment that says so, and nothing here is ever
+run.
+"""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable
 from functools import singledispatch
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from envdoctor.prescribe_container import relaunch_lines
+from envdoctor.prescribe_system import DEFAULT_BRANCH, SYSTEM_PACKAGES, install_lines, repository_caveat
 from envdoctor.remedies import (
     AskAdministrator,
     Change,
@@ -24,41 +31,17 @@ from envdoctor.remedies import (
     UnsetVariable,
     UpgradeDriver,
 )
+
+# The wordings below are dispatched by the types of their annotations, so these must exist when they run.
 from envdoctor.surroundings import Surroundings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 PYTORCH_INDEX = "https://download.pytorch.org/whl/"
 
-SYSTEM_PACKAGES: dict[str, dict[str, str]] = {
-    "c-compiler": {"apt": "gcc libc6-dev", "dnf": "gcc glibc-devel", "zypper": "gcc glibc-devel", "pacman": "gcc", "apk": "gcc musl-dev"},
-    "cxx-compiler": {"apt": "g++", "dnf": "gcc-c++", "zypper": "gcc-c++", "pacman": "gcc", "apk": "g++"},
-    "python-headers": {"apt": "python{python}-dev", "dnf": "python{python}-devel", "zypper": "python{digits}-devel", "pacman": "python", "apk": "python3-dev"},
-    "openmp": {"apt": "libgomp1", "dnf": "libgomp", "zypper": "libgomp1", "pacman": "gcc-libs", "apk": "libgomp"},
-    "binutils": {"apt": "binutils", "dnf": "binutils", "zypper": "binutils", "pacman": "binutils", "apk": "binutils"},
-    "ninja": {"apt": "ninja-build", "dnf": "ninja-build", "zypper": "ninja", "pacman": "ninja", "apk": "ninja"},
-    "libgl": {"apt": "libgl1", "dnf": "mesa-libGL", "zypper": "Mesa-libGL1", "pacman": "libglvnd", "apk": "mesa-gl"},
-    "libstdcxx": {"apt": "libstdc++6", "dnf": "libstdc++", "zypper": "libstdc++6", "pacman": "gcc-libs", "apk": "libstdc++"},
-    "nvidia-driver": {"apt": "nvidia-driver-{branch}", "dnf": "nvidia-driver", "zypper": "nvidia-open-driver-G06-signed-kmp-default", "pacman": "nvidia-open"},
-    "nvidia-driver-open": {"apt": "nvidia-driver-{branch}-open", "dnf": "nvidia-open", "zypper": "nvidia-open-driver-G06-signed-kmp-default", "pacman": "nvidia-open"},
-    "nvidia-compute": {"apt": "libnvidia-compute-{branch}", "dnf": "nvidia-driver-cuda", "zypper": "nvidia-compute-utils-G06", "pacman": "nvidia-utils"},
-    "nvidia-container-toolkit": {"apt": "nvidia-container-toolkit", "dnf": "nvidia-container-toolkit", "zypper": "nvidia-container-toolkit", "pacman": "nvidia-container-toolkit"},
-    "nvidia-fabricmanager": {"apt": "nvidia-fabricmanager-{branch}", "dnf": "nvidia-fabricmanager"},
-    "kernel-headers": {"apt": "linux-headers-$(uname -r)", "dnf": "kernel-devel-$(uname -r)", "zypper": "kernel-default-devel", "pacman": "linux-headers"},
-    "rdma-core": {"apt": "ibverbs-providers libibverbs1 rdma-core", "dnf": "rdma-core", "zypper": "rdma-core"},
-}  # fmt: skip
-"""Operating-system packages by what they are for. ``{python}`` is 3.11, ``{digits}`` 311, ``{branch}`` the driver's."""
 
-INSTALL_COMMANDS = {
-    "apt": "apt-get install -y",
-    "dnf": "dnf install -y",
-    "zypper": "zypper install -y",
-    "pacman": "pacman -S --needed",
-    "apk": "apk add",
-}
-DEFAULT_BRANCH = "580"
-"""The driver branch to offer when any newer one will do: a long-lived one, and the floor of CUDA 13."""
-
-
-class Fix(msgspec.Struct, frozen=True, omit_defaults=True):
+class Fix(msgspec.Struct, frozen=True):
     """A remedy in words and commands, ready to be shown. Never run."""
 
     title: str
@@ -99,92 +82,149 @@ def _title(what: str, why: str) -> str:
 
 @singledispatch
 def word(remedy: Remedy, around: Surroundings) -> Fix:
-    """One remedy, worded. Raises TypeError for a remedy that nobody taught us to word."""
-    raise TypeError(f"no wording for {type(remedy).__name__}")
+    """One remedy, worded. One of a kind that nobody taught us to word is named, without a command."""
+    return Fix(f"{type(remedy).__name__}, a remedy of a plugin that envdoctor cannot word", Reach.HOST.value)
 
 
 @word.register
 def _(remedy: Install, around: Surroundings) -> Fix:
-    names = ", ".join(remedy.requirements)
-    index = remedy.index or (PYTORCH_INDEX + remedy.build if remedy.build else "")
-    commands = _per_manager(around, lambda manager: _install_line(manager, remedy, index, around))
     build = f" built for {remedy.build}" if remedy.build else ""
     verb = "reinstall" if remedy.reinstall else "install"
-    caveat = ""
-    if around.python_manager == "conda" or (around.python_manager is None):
-        caveat = "In a conda environment, pip replaces what conda installed; prefer one of the two for all of torch."
-    return Fix(_title(f"{verb} {names}{build}", remedy.why), "environment", commands, caveat=caveat)
+    return Fix(
+        _title(f"{verb} {', '.join(remedy.requirements)}{build}", remedy.why),
+        Reach.ENVIRONMENT.value,
+        _per_manager(around, lambda manager: _install_lines(manager, remedy, around)),
+        caveat=_install_caveat(around, remedy),
+    )
 
 
-def _install_line(manager: str, remedy: Install, index: str, around: Surroundings) -> str:
+def _install_lines(manager: str, remedy: Install, around: Surroundings) -> tuple[str, ...]:
     words = " ".join(shlex.quote(each) for each in remedy.requirements)
-    suffix = f" --index-url {index}" if index else ""
+    index = remedy.index or (PYTORCH_INDEX + remedy.build if remedy.build else "")
+    suffix = f" --index-url {shlex.quote(index)}" if index else ""
     if manager == "uv":
-        again = " --reinstall" if remedy.reinstall else ""
-        return f"uv pip install{_uv_python(around)}{again} {words}{suffix}"
-    if manager == "poetry":
-        again = " --force-reinstall --no-deps" if remedy.reinstall else ""
-        return f"poetry run pip install{again} {words}{suffix}"
+        # uv links files out of its cache, so a file damaged in place is damaged there as well
+        again = " --reinstall --no-deps --no-cache" if remedy.reinstall else ""
+        return (f"uv pip install{_uv_python(around)}{again} {words}{suffix}",)
+    if manager == "poetry" and not remedy.reinstall:
+        return _poetry_lines(words, index, remedy.build or "extra")
     again = " --force-reinstall --no-deps" if remedy.reinstall else ""
-    return f"{_python(around)} -m pip install{again} {words}{suffix}"
+    if not around.externally_managed:
+        return (f"{_python(around)} -m pip install{again} {words}{suffix}",)
+    if remedy.reinstall or _inside(
+        around
+    ):  # in a container there is nothing else that the distribution's Python serves
+        return (f"{_python(around)} -m pip install --break-system-packages{again} {words}{suffix}",)
+    return (
+        f"{_python(around)} -m venv ~/.venvs/torch",
+        f"~/.venvs/torch/bin/python -m pip install {words}{suffix}",
+    )
+
+
+def _poetry_lines(words: str, index: str, name: str) -> tuple[str, ...]:
+    if not index:
+        return (f"poetry add {words}",)
+    source = shlex.quote(f"pytorch-{name}" if index.startswith(PYTORCH_INDEX) else name)
+    return (
+        f"poetry source add --priority=explicit {source} {shlex.quote(index)}",
+        f"poetry add --source {source} {words}",
+    )
+
+
+def _install_caveat(around: Surroundings, remedy: Install) -> str:
+    if around.python_manager == "uv":
+        return "In a project with uv.lock, write it into pyproject.toml too (uv add), or the next uv sync undoes it."
+    if around.python_manager == "poetry":
+        return "Run it in the project's folder."
+    if around.python_manager == "conda":
+        return "pip replaces what conda installed: get all of torch from one of the two."
+    if around.python_manager is None:
+        return (
+            "In a conda environment, pip replaces what conda installed: get all of torch from one of the two."
+        )
+    if around.externally_managed and not remedy.reinstall and not _inside(around):
+        return (
+            "This Python is the distribution's own and pip must not change it (PEP 668); programs then need the new "
+            "environment's Python. On Debian and Ubuntu, venv comes with the package python3-venv."
+        )
+    return ""
 
 
 @word.register
 def _(remedy: Uninstall, around: Surroundings) -> Fix:
     words = " ".join(shlex.quote(each) for each in remedy.distributions)
 
-    def line(manager: str) -> str:
+    def line(manager: str) -> tuple[str, ...]:
         if manager == "uv":
-            return f"uv pip uninstall{_uv_python(around)} {words}"
-        if manager == "conda":
-            return f"conda remove {words}"
-        return f"{_python(around)} -m pip uninstall -y {words}"
+            return (f"uv pip uninstall{_uv_python(around)} {words}",)
+        if manager == "poetry":
+            return (f"poetry remove {words}",)
+        allowed = " --break-system-packages" if around.externally_managed else ""
+        return (f"{_python(around)} -m pip uninstall -y{allowed} {words}",)
 
+    conda = "What conda itself installed (see conda list) is removed with conda remove, under conda's name for it."
     return Fix(
-        _title(f"uninstall {', '.join(remedy.distributions)}", remedy.why), "environment", _per_manager(around, line)
+        _title(f"uninstall {', '.join(remedy.distributions)}", remedy.why),
+        Reach.ENVIRONMENT.value,
+        _per_manager(around, line),
+        caveat=conda if around.python_manager in ("conda", None) else "",
     )
 
 
 @word.register
 def _(remedy: InstallSystem, around: Surroundings) -> Fix:
-    reach = "host" if around.engine in (None, "none") else "container"
-    commands = _system_lines(remedy.package, around, DEFAULT_BRANCH)
-    what = remedy.package.replace("-", " ")
-    caveat = "Put the same line into the image's Dockerfile to keep it." if reach == "container" else ""
-    return Fix(_title(f"install the {what}", remedy.why), reach, commands, needs_root=True, caveat=caveat)
-
-
-def _system_lines(package: str, around: Surroundings, branch: str) -> tuple[str, ...]:
-    names = SYSTEM_PACKAGES[package]
-    managers = [around.system_manager] if around.system_manager in names else list(names)[:3]
-    version = around.python_version
-    return tuple(
-        f"{_sudo(around)}{INSTALL_COMMANDS[manager]} "
-        + names[manager].format(python=version or "3", digits=(version or "3").replace(".", ""), branch=branch)
-        for manager in managers
-        if manager is not None
+    title = _title(f"install the {remedy.package.replace('-', ' ')}", remedy.why)
+    if not _inside(around):
+        lines = install_lines(remedy.package, around, sudo=_sudo(around))
+        caveat = repository_caveat(lines) or _no_package(lines, around)
+        return Fix(title, Reach.HOST.value, lines, needs_root=True, caveat=caveat)
+    lines = install_lines(remedy.package, around)
+    if around.engine == "apptainer":
+        lines = ("# in the %post section of the image's definition file:", *lines) if lines else ()
+    elif around.root is False:  # images that run as a user rarely have sudo
+        lines = (
+            ("# in the image's Dockerfile:", "USER root", *(f"RUN {line}" for line in lines)) if lines else ()
+        )
+    caveat = _no_package(lines, around) or (
+        "Put the same line into the image's Dockerfile to keep it." if around.root is not False else ""
     )
+    return Fix(title, Reach.CONTAINER.value, lines, needs_root=True, caveat=caveat)
+
+
+def _no_package(lines: tuple[str, ...], around: Surroundings) -> str:
+    return "" if lines else f"No package of {around.system_manager} is known to have it."
 
 
 @word.register
 def _(remedy: UpgradeDriver, around: Surroundings) -> Fix:
-    branch = remedy.floor.partition(".")[0] or DEFAULT_BRANCH
-    branch = str(max(int(branch), int(DEFAULT_BRANCH))) if branch.isdigit() else DEFAULT_BRANCH
+    floor = remedy.floor.partition(".")[0]
+    branch = str(max(int(floor), int(DEFAULT_BRANCH))) if floor.isdigit() else DEFAULT_BRANCH
     at_least = f" of at least {remedy.floor}" if remedy.floor else ""
+    if around.wsl:
+        return Fix(
+            _title(f"install an NVIDIA driver{at_least} in Windows", remedy.why),
+            Reach.HOST.value,
+            ("wsl.exe --shutdown",),
+            needs_restart="machine",
+            caveat="WSL uses the driver of Windows: get it from nvidia.com/drivers there, then restart WSL with the "
+            "command. A Linux driver must never be installed inside WSL: it hides the one that works.",
+            verify="nvidia-smi",
+        )
     flavour = " with the open kernel modules" if remedy.open_modules else ""
     package = "nvidia-driver-open" if remedy.open_modules else "nvidia-driver"
-    inside = around.engine not in (None, "none")
-    commands = () if inside else _system_lines(package, around, branch)
+    lines = () if _inside(around) else install_lines(package, around, branch=branch, sudo=_sudo(around))
+    inside = (
+        "The driver belongs to the host: nothing inside the container can replace it."
+        if _inside(around)
+        else ""
+    )
     return Fix(
         _title(f"install an NVIDIA driver{at_least}{flavour} on the host", remedy.why),
-        "host",
-        commands,
+        Reach.HOST.value,
+        lines,
         needs_root=True,
         needs_restart="machine",
-        caveat=(
-            "The driver belongs to the host: nothing inside the container can replace it. " if inside else ""
-        )
-        + "Running GPU jobs end with the reboot.",
+        caveat=_sentences(inside, repository_caveat(lines), "Running GPU jobs end with the reboot."),
         verify="nvidia-smi",
     )
 
@@ -193,7 +233,7 @@ def _(remedy: UpgradeDriver, around: Surroundings) -> Fix:
 def _(remedy: UnsetVariable, around: Surroundings) -> Fix:
     return Fix(
         _title(f"unset {remedy.name}", remedy.why),
-        "shell",
+        Reach.SHELL.value,
         (f"unset {remedy.name}",),
         needs_restart="process",
         caveat=f"Also remove it from where it is set (~/.bashrc, a Dockerfile ENV, a job script): "
@@ -204,57 +244,43 @@ def _(remedy: UnsetVariable, around: Surroundings) -> Fix:
 @word.register
 def _(remedy: SetVariable, around: Surroundings) -> Fix:
     line = f"export {remedy.name}={shlex.quote(remedy.value)}"
-    return Fix(_title(f"set {remedy.name}={remedy.value}", remedy.why), "shell", (line,), needs_restart="process")
+    return Fix(
+        _title(f"set {remedy.name}={remedy.value}", remedy.why),
+        Reach.SHELL.value,
+        (line,),
+        needs_restart="process",
+    )
 
 
 @word.register
 def _(remedy: DropPathEntry, around: Surroundings) -> Fix:
-    entry = shlex.quote(remedy.entry)
-    line = (
-        f'export {remedy.name}=$(printf %s "${remedy.name}" | tr : \'\\n\' | grep -vxF {entry} | paste -sd: -)'
-    )
+    name, entry = remedy.name, shlex.quote(remedy.entry)
+    kept = f"printf %s \"${name}\" | tr : '\\n' | grep -vxF -e {entry} | paste -sd: -"
     return Fix(
-        _title(f"take {remedy.entry} out of {remedy.name}", remedy.why), "shell", (line,), needs_restart="process"
+        _title(f"take {remedy.entry or 'the empty entry'} out of {name}", remedy.why),
+        Reach.SHELL.value,
+        (f'export {name}="$({kept})"',),
+        needs_restart="process",
     )
 
 
 @word.register
 def _(remedy: Relaunch, around: Surroundings) -> Fix:
-    engines = {
-        "docker": ("docker run {adds} ...",),
-        "podman": ("podman run {adds} ...",),
-    }
-    known = engines.get(around.engine or "", engines["docker"])
-    commands = tuple(line.format(adds=remedy.adds) for line in known) if remedy.adds else ()
-    if around.engine == "kubernetes":
-        commands = (*commands, *KUBERNETES.get(remedy.adds.partition("=")[0].partition(" ")[0], ()))
-    without = f" without {remedy.removes}" if remedy.removes else ""
-    with_ = f" with {remedy.adds}" if remedy.adds else ""
+    what = "the pod" if around.engine == "kubernetes" else "the container"
+    changes = [f"with {remedy.adds}"] if remedy.adds else []
+    changes += [f"without {remedy.removes}"] if remedy.removes else []
     return Fix(
-        _title(f"start the container anew{with_}{without}", remedy.why),
-        "container",
-        commands,
+        _title(" ".join((f"start {what} anew", " and ".join(changes))).strip(), remedy.why),
+        Reach.CONTAINER.value,
+        relaunch_lines(remedy.adds, around.engine) if remedy.adds else (),
         needs_restart="container",
     )
 
 
-KUBERNETES: dict[str, tuple[str, ...]] = {
-    "--gpus": ("# in the pod's container spec", "resources: {limits: {nvidia.com/gpu: 1}}"),
-    "--shm-size": (
-        "# in the pod spec",
-        "volumes: [{name: shm, emptyDir: {medium: Memory, sizeLimit: 8Gi}}]",
-        "volumeMounts: [{name: shm, mountPath: /dev/shm}]",
-    ),
-    "--ipc": ("# in the pod spec", "volumes: [{name: shm, emptyDir: {medium: Memory}}]"),
-    "--user": ("# in the pod spec", "securityContext: {runAsUser: 1000, runAsGroup: 1000, fsGroup: 1000}"),
-    "--ulimit": ("# limits come from the node's container runtime (LimitMEMLOCK of containerd's unit)",),
-}
-"""What docker's option is in a Kubernetes manifest."""
-
-
 @word.register
 def _(remedy: Run, around: Surroundings) -> Fix:
-    commands = tuple(_with_sudo(each, around) if remedy.needs_root else each for each in remedy.commands)
+    root = around.root is True
+    commands = tuple(_with_sudo(each, root) if remedy.needs_root else each for each in remedy.commands)
     return Fix(
         remedy.title,
         remedy.reach.value,
@@ -271,20 +297,20 @@ def _(remedy: Change, around: Surroundings) -> Fix:
 
 @word.register
 def _(remedy: AskAdministrator, around: Surroundings) -> Fix:
-    commands = tuple(_with_sudo(each, around) for each in remedy.commands)
+    ours = around.root is True and around.engine == "none"
     return Fix(
-        f"ask whoever runs the host: {remedy.what}",
-        "host",
-        commands,
+        remedy.what if ours else f"ask whoever runs the host: {remedy.what}",
+        Reach.HOST.value,
+        tuple(_with_sudo(each, ours) for each in remedy.commands),
         needs_root=True,
         needs_restart=remedy.needs_restart,
     )
 
 
-def _per_manager(around: Surroundings, line: Callable[[str], str]) -> tuple[str, ...]:
-    """One command where the manager is known; otherwise pip's and uv's, which both work in any venv."""
+def _per_manager(around: Surroundings, lines: Callable[[str], tuple[str, ...]]) -> tuple[str, ...]:
+    """The commands of the manager where it is known; otherwise pip's and uv's, which both work in any venv."""
     managers = (around.python_manager,) if around.python_manager else ("pip", "uv")
-    return tuple(dict.fromkeys(line(manager) for manager in managers))
+    return tuple(dict.fromkeys(line for manager in managers for line in lines(manager)))
 
 
 def _python(around: Surroundings) -> str:
@@ -295,11 +321,38 @@ def _uv_python(around: Surroundings) -> str:
     return f" --python {shlex.quote(around.python)}" if around.python else ""
 
 
+def _inside(around: Surroundings) -> bool:
+    """Whether we are in a container. Not known counts as not."""
+    return around.engine not in (None, "none")
+
+
 def _sudo(around: Surroundings) -> str:
     return "" if around.root else "sudo "
 
 
-def _with_sudo(command: str, around: Surroundings) -> str:
-    if around.root or command.startswith(("sudo ", "#")):
+_BUILTINS = frozenset(("cd", "export", "unset", "ulimit", "umask", "source", ".", "set"))
+"""What the shell does itself: sudo has no program of that name to start."""
+
+
+def _with_sudo(command: str, root: bool) -> str:
+    """The command as root would have it run: sudo reaches one program, so a pipe or redirection needs a
+    shell.
+    """
+    if root:
+        return command.removeprefix("sudo ")
+    if command.startswith(("sudo ", "#")) or command.partition(" ")[0] in _BUILTINS:
         return command
-    return f"sudo {command}"
+    return f"sudo sh -c {shlex.quote(command)}" if _needs_shell(command) else f"sudo {command}"
+
+
+def _needs_shell(command: str) -> bool:
+    """Whether something in it outside of quotes is the shell's: a pipe, a redirection, a list."""
+    words = shlex.shlex(command, posix=False, punctuation_chars="|&;<>")
+    words.whitespace_split = True
+    try:
+        return any(word[0] in "|&;<>" for word in words)
+    except ValueError:  # quotes that never close: let the shell say so
+        return True
+
+
+__all__ = ["SYSTEM_PACKAGES", "Fix", "prescribe", "word"]

@@ -41,6 +41,12 @@ class Surroundings(Fact, frozen=True):
     root: bool | None = None
     python_version: str | None = None
     """``3.11``."""
+    externally_managed: bool | None = None
+    """Whether pip refuses to install into this Python, because it is the distribution's (PEP 668)."""
+    distribution: str | None = None
+    """``ID`` of os-release: Debian and Ubuntu share a manager and not the names of packages."""
+    wsl: bool | None = None
+    """Whether the driver is Windows' own."""
 
 
 UNKNOWN = Surroundings(source=Source("text"))
@@ -59,6 +65,9 @@ def look_at_surroundings(
         engine=_engine(host),
         root=host.uid == 0 if host.uid >= 0 else None,
         python_version=".".join(known.version.split(".")[:2]) if known else None,
+        externally_managed=known.externally_managed and not known.is_venv if known else None,
+        distribution=platform.distribution if platform else None,
+        wsl=platform.wsl if platform else None,
         source=Source("file", known.prefix if known else target.python),
     )
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SEVERITY_WORDS = {"error": "ERROR", "warning": "WARNING", "note": "note"}
 REACH_WORDS = {
     "shell": "changes this shell only",
-    "environment": "changes this Python environment",
+    "environment": "changes the Python environment",
     "container": "changes the container",
     "host": "changes the host",
 }
@@ -37,7 +37,9 @@ def show_cause(page: Page, cause: Cause, verbosity: int) -> None:
     entry = cause.entry
     page.marked(entry.severity, entry.title, word=SEVERITY_WORDS[entry.severity], strong="strong")
     page.paragraph(f" {symbol(page.style, 'item')} ".join(_identity(entry)), 2, role="dim")
-    _evidence(page, entry.evidence)
+    if entry.evidence:
+        page.gap()
+        _evidence(page, entry.evidence, 2)
     if entry.detail:
         page.gap()
         for paragraph in entry.detail.split("\n\n"):
@@ -65,17 +67,15 @@ def _identity(entry: FindingEntry) -> list[str]:
     return [each for each in (entry.id, entry.subject, confidence) if each]
 
 
-def _evidence(page: Page, evidence: tuple[Evidence, ...]) -> None:
-    if not evidence:
-        return
-    page.gap()
-    longest = max(cells(each.fact) for each in evidence)
-    width = min(longest, LABEL_WIDTH, page.prose * 2 // 5)
+def _evidence(page: Page, evidence: tuple[Evidence, ...], indent: int) -> None:
+    """Rows of label, value and source; a value of several lines keeps them."""
+    width = min(max((cells(each.fact) for each in evidence), default=0), LABEL_WIDTH, page.prose * 2 // 5)
     for each in evidence:
-        first, *more = each.value.split("\n") if each.value else [""]
-        page.row(each.fact, first, width, 2, aside="" if more else where_from(each.source))
-        for number, line in enumerate(more, 1):
-            page.row("", line, width, 2, aside=where_from(each.source) if number == len(more) else "")
+        lines = each.value.split("\n")
+        for number, line in enumerate(lines):
+            last = number == len(lines) - 1
+            label = "" if number else each.fact
+            page.row(label, line, width, indent, aside=where_from(each.source) if last else "")
 
 
 def where_from(source: Source | None) -> str:
@@ -101,7 +101,7 @@ def _alike(page: Page, cause: Cause, verbosity: int) -> None:
         about = f" ({each.subject})" if each.subject else ""
         page.marked("item", f"{each.title}{about}", 4)
         if verbosity > 0:
-            _evidence(page, each.evidence)
+            _evidence(page, each.evidence, 6)
     if len(shown) < len(cause.alike):
         page.marked("item", f"and {len(cause.alike) - len(shown)} more, -v lists them", 4)
 
