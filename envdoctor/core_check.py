@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator  # noqa: TC003 - annotations are evaluated
+from collections.abc import Iterator
 from typing import ClassVar
 
 import msgspec
@@ -12,7 +12,7 @@ import msgspec
 from envdoctor.check import Check, Headline, Tier
 from envdoctor.facts import Evidence, Fact, Source, Unavailable
 from envdoctor.findings import Finding, Findings, Severity
-from envdoctor.host import Host  # noqa: TC001 - annotations are evaluated
+from envdoctor.host import Host
 from envdoctor.platform import Platform, look_at_platform
 from envdoctor.remedies import Change, NoFix, Reach, Run
 from envdoctor.surroundings import Surroundings, look_at_surroundings
@@ -53,6 +53,8 @@ class Crashes(Fact, frozen=True):
     """Rule -> exception."""
     readers: dict[str, str]
     """Reader -> exception."""
+    headlines: dict[str, str]
+    """Check -> exception."""
 
 
 class NotJudged(Fact, frozen=True):
@@ -175,6 +177,19 @@ def reader_crashed(crashes: Crashes) -> Findings:
             title=f"the reader {reader} broke, so what it reads in this text is not known",
             severity=Severity.NOTE,
             evidence=(crashes.shows(reader, error),),
+            remedies=(DEFECT,),
+        )
+
+
+@check.rule
+def headline_crashed(crashes: Crashes) -> Findings:
+    """A headline of envdoctor broke, so the summary of the machine lacks its rows."""
+    for name, error in crashes.headlines.items():
+        yield Finding(
+            subject=f"check:{name}",
+            title=f"the headline of the check {name} broke, so the summary lacks its rows",
+            severity=Severity.NOTE,
+            evidence=(crashes.shows(name, error),),
             remedies=(DEFECT,),
         )
 

@@ -61,11 +61,11 @@ class Looked(msgspec.Struct, frozen=True):
     seconds: dict[str, float]
 
 
-class ProbeBroke(Exception):  # noqa: N818 - the message alone is shown
+class ProbeBroke(Exception):
     """A stranger's probe that did not come to its end; the message says how."""
 
 
-class ProbeLate(Exception):  # noqa: N818 - not TimeoutError, which a probe may raise itself
+class ProbeLate(Exception):
     """The probe's time is up."""
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from envdoctor.check import Need
 
 
-class Missing(Exception):  # noqa: N818 - no error: most machines lack something
+class Missing(Exception):
     """What the function cannot do without is not there.
 
     `why` says why it could not be looked at; None where it was merely not recorded.

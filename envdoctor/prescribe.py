@@ -157,17 +157,19 @@ def _(remedy: Uninstall, around: Surroundings) -> Fix:
     def line(manager: str) -> tuple[str, ...]:
         if manager == "uv":
             return (f"uv pip uninstall{_uv_python(around)} {words}",)
-        if manager == "poetry":
-            return (f"poetry remove {words}",)
         allowed = " --break-system-packages" if around.externally_managed else ""
         return (f"{_python(around)} -m pip uninstall -y{allowed} {words}",)
 
-    conda = "What conda itself installed (see conda list) is removed with conda remove, under conda's name for it."
+    caveats = {
+        "conda": "What conda itself installed (see conda list) is removed with conda remove, under conda's name.",
+        "poetry": "What pyproject.toml lists is removed with poetry remove, or the next poetry install restores it.",
+        "uv": "What pyproject.toml lists is removed with uv remove, or the next uv sync restores it.",
+    }
     return Fix(
         _title(f"uninstall {', '.join(remedy.distributions)}", remedy.why),
         Reach.ENVIRONMENT.value,
         _per_manager(around, line),
-        caveat=conda if around.python_manager in ("conda", None) else "",
+        caveat=caveats.get(around.python_manager or "conda", ""),
     )
 
 

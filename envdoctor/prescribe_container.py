@@ -160,7 +160,7 @@ def _under(place: str, line: str) -> Callable[[str], list[str]]:
 KUBERNETES: dict[str, Callable[[str], list[str]]] = {
     "--gpus": _kubernetes_gpus,
     "--shm-size": _kubernetes_shm,
-    "--ipc": lambda value: _kubernetes_shm(""),
+    "--ipc": lambda _: _kubernetes_shm(""),
     "--user": _kubernetes_user,
     "--env": _kubernetes_env,
     "--volume": _kubernetes_volume,
@@ -175,18 +175,18 @@ KUBERNETES: dict[str, Callable[[str], list[str]]] = {
         f"# pods inherit limits: on the node, raise {value.partition('=')[0]} for containerd or CRI-O",
         f"# (Limit{value.partition('=')[0].upper()}=infinity in the unit of the runtime), and restart it",
     ],
-    "--device": lambda value: ["# a pod gets devices from a device plugin, under resources.limits"],
+    "--device": lambda _: ["# a pod gets devices from a device plugin, under resources.limits"],
 }
 """What docker's option is in a pod's manifest."""
 
 APPTAINER: dict[str, Callable[[str], str]] = {
-    "--gpus": lambda value: "--nv",
-    "--runtime": lambda value: "--nv",
+    "--gpus": lambda _: "--nv",
+    "--runtime": lambda _: "--nv",
     "--env": lambda value: f"--env {shlex.quote(value)}",
     "--volume": lambda value: f"--bind {shlex.quote(value)}",
 }
 APPTAINER_SHARES = {
-    "--shm-size": "/dev/shm is the host's: enlarge it there",
+    "--shm-size": "shared memory is the host's: enlarge it there",
     "--ipc": "interprocess communication is the host's already",
     "--network": "the network is the host's already",
     "--pid": "processes are the host's already",

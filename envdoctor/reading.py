@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -14,6 +15,7 @@ from envdoctor.text.lines import clean
 from envdoctor.text.match import Matcher
 from envdoctor.text.model import FoundBlock, Line
 from envdoctor.text.shapes import BlockShape, Pattern
+from envdoctor.text.tracebacks import tracebacks
 from envdoctor.text_facts import core_facts
 
 QUOTE = 600
@@ -52,8 +54,10 @@ class TextReading(msgspec.Struct, frozen=True):
     """What was read out of a text, and what of it could not be read."""
 
     facts: Facts
-    broken: tuple[str, ...]
+    broken: dict[str, str]
     """Readers that broke, with the exception."""
+    application_error: str | None = None
+    """The exception in which the text's last traceback ends, where it is plainly the program's own."""
 
 
 def read_text(text: str, name: str, checks: Sequence[Check]) -> TextReading:
@@ -61,17 +65,40 @@ def read_text(text: str, name: str, checks: Sequence[Check]) -> TextReading:
     lines = clean(text)
     readers = {reader.name: reader for check in checks for reader in check.readers}
     things: list[object] = []
-    broken: list[str] = []
+    broken: dict[str, str] = {}
     for found in find_blocks(lines, [_shape(reader) for reader in readers.values()]):
         try:
             given = flatten(readers[found.shape.name].function(found))
         except Exception as error:
-            broken.append(f"{found.shape.name}: {type(error).__name__}: {error}")
+            broken[found.shape.name] = f"{type(error).__name__}: {error}"
             continue
         things.extend(_placed(thing, found, name) for thing in given)
     symptoms = Messages(checks).symptoms(lines, "text", name)
     core = gathered(core_facts(lines, name))
-    return TextReading(core.merged(gathered(things)).merged(Facts(symptoms=symptoms)), tuple(broken))
+    facts = core.merged(gathered(things)).merged(Facts(symptoms=symptoms))
+    return TextReading(facts, broken, _application_error(lines))
+
+
+OWN_ERRORS = frozenset({
+    "ArithmeticError", "AssertionError", "AttributeError", "FloatingPointError", "IndexError", "JSONDecodeError",
+    "KeyError", "NameError", "NotImplementedError", "OverflowError", "RecursionError", "StopIteration", "SyntaxError",
+    "TypeError", "UnboundLocalError", "UnicodeDecodeError", "ValidationError", "ValueError", "ZeroDivisionError",
+})  # fmt: skip
+"""Exceptions that speak of the program, where no check knows better."""
+OWN_MESSAGES = re.compile(
+    r"shapes? cannot be multiplied|size mismatch|must match the size of tensor|on the same device|"
+    r"device-side assert|Expected .* to have the same dtype|does not require grad|Error\(s\) in loading state_dict"
+)
+
+
+def _application_error(lines: Sequence[Line]) -> str | None:
+    """Where the last traceback ends in an error of the program's own, that exception."""
+    found = tracebacks(lines)
+    if not found or found[-1].exception_type is None:
+        return None
+    kind, message = found[-1].exception_type, found[-1].message
+    own = kind.rpartition(".")[2] in OWN_ERRORS or OWN_MESSAGES.search(message)
+    return f"{kind}: {message.partition(chr(10))[0]}" if own else None
 
 
 def _placed(thing: object, found: FoundBlock, name: str) -> object:

@@ -1,7 +1,7 @@
 """The report document, ``envdoctor.report/1``: its shape, and the one converter that builds it.
 
-The committed JSON Schema (``envdoctor/schemas/report-1.json``, generated from these types and compared by a test) is
-the contract; minor versions only add. Renderers read this document and nothing else.
+The committed JSON Schema (``envdoctor/schemas/report-1.json``, generated from these types and compared by a
+test) is the contract; minor versions only add. Renderers read this document and nothing else.
 """
 
 from __future__ import annotations
@@ -66,12 +66,13 @@ class MachineRow(msgspec.Struct, frozen=True):
 
 
 class Summary(msgspec.Struct, frozen=True):
-    """Counts of root findings, and the exit code that they lead to."""
+    """Counts of the findings that stand for themselves, and the exit code that they lead to."""
 
     errors: int
     warnings: int
     notes: int
     could_not_check: int
+    """How many facts, or whole checks, could not be looked at."""
     exit_code: int
 
 
@@ -188,7 +189,7 @@ def build_report(
         tool=tool,
         target=target,
         machine=tuple(machine),
-        verdict=_verdict(entries, summary, not_the_environment),
+        verdict=_verdict(summary, not_the_environment),
         summary=summary,
         findings=entries,
         suppressed=suppressed,
@@ -219,16 +220,32 @@ def _entry(judged: Judged, everyone: Sequence[Judged], around: Surroundings) -> 
 def summarise(
     entries: Sequence[FindingEntry], checks: Sequence[CheckEntry], selection: Selection, judgement: Judgement
 ) -> Summary:
-    """Count the roots and derive the exit code: 1 beats 3 beats 0."""
-    roots = [entry for entry in entries if entry.role == "root"]
-    counts = {severity: sum(entry.severity == severity.value for entry in roots) for severity in Severity}
-    blind = [check for check in checks if check.outcome in ("could-not-check", "partly")]
+    """Count what stands for itself and derive the exit code: 1 beats 3 beats 0."""
+    counted = [entry for entry in entries if _counts(entry, selection)]
+    counts = {severity: sum(entry.severity == severity.value for entry in counted) for severity in Severity}
     return Summary(
         errors=counts[Severity.ERROR],
         warnings=counts[Severity.WARNING],
         notes=counts[Severity.NOTE],
-        could_not_check=sum(len(check.missed) or 1 for check in blind),
+        could_not_check=sum(len(check.missed) or 1 for check in checks if _is_partial(check)),
         exit_code=_exit_code(counts, checks, selection, judgement),
+    )
+
+
+def _counts(entry: FindingEntry, selection: Selection) -> bool:
+    """A root counts, and so does a consequence whose causes ``--select`` left out: else a failure would pass.
+
+    What the user said to ignore still explains its consequences away.
+    """
+    return all(
+        not selection.wants(cause) and not _names(selection.ignore, cause) for cause in entry.consequence_of
+    )
+
+
+def _is_partial(check: CheckEntry) -> bool:
+    """Whether something of a check that applies here could not be looked at, whatever else it found."""
+    return check.outcome in ("could-not-check", "partly") or (
+        check.outcome == "problem" and bool(check.missed)
     )
 
 
@@ -244,10 +261,12 @@ def _exit_code(
 def _could_not_judge(checks: Sequence[CheckEntry], selection: Selection, judgement: Judgement) -> bool:
     """A whole check that applies, or something named by ``--select``, could not be looked at."""
     for check in checks:
-        selected = not selection.select or any(each.partition("/")[0] == check.name for each in selection.select)
+        selected = not selection.select or any(
+            each.partition("/")[0] == check.name for each in selection.select
+        )
         if selected and check.outcome == "could-not-check":
             return True
-        if selection.strict and selected and check.outcome == "partly":
+        if selection.strict and selected and _is_partial(check):
             return True
     named = (each for each in selection.select if "/" in each)
     return any(each in judgement.crashed or _was_blind(judgement, each) for each in named)
@@ -258,8 +277,8 @@ def _was_blind(judgement: Judgement, rule: str) -> bool:
     return skipped is not None and bool(skipped.unavailable)
 
 
-def _verdict(entries: Sequence[FindingEntry], summary: Summary, not_the_environment: bool) -> VerdictName:
-    if any(entry.severity != "note" for entry in entries):
+def _verdict(summary: Summary, not_the_environment: bool) -> VerdictName:
+    if summary.errors or summary.warnings:
         return "environment"
     if summary.exit_code == 3:
         return "could-not-judge"

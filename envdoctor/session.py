@@ -13,12 +13,10 @@ from envdoctor import core_check, plugins, snapshot
 from envdoctor.check import Check, Headline, Tier
 from envdoctor.engine import Look, Looked, ProbeEvent
 from envdoctor.errors import UsageError
-from envdoctor.facts import Facts, Printed, Symptom
-from envdoctor.findings import Finding, Severity
+from envdoctor.facts import Facts, Printed, Source, Symptom
 from envdoctor.host import Host
 from envdoctor.injecting import Missing, call_with
-from envdoctor.judging import Judgement, bind, judge
-from envdoctor.remedies import NoFix
+from envdoctor.judging import Judgement, bind, judge, ranked
 from envdoctor.report import (
     MachineRow,
     PassedOver,
@@ -49,7 +47,10 @@ class Seen(msgspec.Struct, frozen=True):
     target: TargetEntry
     looked: Looked | None = None
     """How the probes fared; None for recordings and texts."""
-    broken_readers: tuple[str, ...] = ()
+    broken_readers: dict[str, str] = {}
+    """Reader -> exception."""
+    not_the_environment: bool = False
+    """Whether a text ends in an error of the program's own."""
 
 
 class Doctor:
@@ -131,20 +132,26 @@ class Doctor:
         from envdoctor.reading import read_text
 
         reading = read_text(text, name, self.checks)
-        return Seen(reading.facts, _target_entry(reading.facts, "text"), broken_readers=reading.broken)
+        return Seen(
+            reading.facts,
+            _target_entry(reading.facts, "text"),
+            broken_readers=reading.broken,
+            not_the_environment=reading.application_error is not None,
+        )
 
     def report(self, seen: Seen, selection: Selection) -> Report:
         """Judge the facts and build the document."""
         judgement = judge(bind(self.checks, seen.facts))
-        judgement = _with_crashes(judgement, seen)
+        machine, broken_headlines = self._machine(seen.facts)
         return build_report(
             tool=our_tool(self._plugin_entries()),
             target=seen.target,
-            machine=self._machine(seen.facts),
-            judgement=judgement,
+            machine=machine,
+            judgement=_with_crashes(judgement, seen.broken_readers, broken_headlines),
             facts=seen.facts,
             checks=check_entries(self.checks, seen.facts, judgement, seen.looked),
             selection=selection,
+            not_the_environment=seen.not_the_environment,
         )
 
     def _plugin_entries(self) -> Iterable[PluginEntry]:
@@ -152,39 +159,31 @@ class Doctor:
             origin = self.plugins.origins[check.name]
             yield PluginEntry(check.name, origin.distribution, origin.version)
 
-    def _machine(self, facts: Facts) -> tuple[MachineRow, ...]:
+    def _machine(self, facts: Facts) -> tuple[tuple[MachineRow, ...], dict[str, str]]:
+        """The rows of all headlines, and those headlines that broke, by check."""
         rows: list[Headline] = []
+        broken: dict[str, str] = {}
         for check in self.checks:
             for headline in check.headlines:
                 try:
                     rows.extend(call_with(headline, facts))
                 except Missing:
                     continue
-        return tuple(MachineRow(row.label, row.value) for row in sorted(rows, key=lambda row: row.order))
+                except Exception as error:
+                    broken[check.name] = f"{type(error).__name__}: {error}"
+        ordered = sorted(rows, key=lambda row: row.order)
+        return tuple(MachineRow(row.label, row.value) for row in ordered), broken
 
 
-def _with_crashes(judgement: Judgement, seen: Seen) -> Judgement:
-    """A rule or a reader that crashed is itself reported, as a note of the core's area."""
-    from envdoctor.judging import ranked
-
-    crashes = [("envdoctor/rule-crashed", rule, error) for rule, error in judgement.crashed.items()]
-    crashes += [("envdoctor/reader-crashed", *each.split(": ", 1)) for each in seen.broken_readers]  # type: ignore[misc] # split yields two parts: the reader's name has no colon
-    if not crashes:
+def _with_crashes(judgement: Judgement, readers: dict[str, str], headlines: dict[str, str]) -> Judgement:
+    """What broke while judging is itself judged, by the core's own rules."""
+    if not judgement.crashed and not readers and not headlines:
         return judgement
-    extra = [
-        (
-            identity,
-            Finding(
-                subject=f"rule:{who}",
-                title=f"{who} crashed, so what it judges is not known",
-                severity=Severity.NOTE,
-                detail=error,
-                remedies=(NoFix(reason="a defect of the plugin; please report it with the error above"),),
-            ),
-        )
-        for identity, who, error in crashes
-    ]
-    everything = [(each.rule, each.finding) for each in judgement.findings] + extra
+    crashes = core_check.Crashes(
+        rules=judgement.crashed, readers=readers, headlines=headlines, source=Source("call", "envdoctor")
+    )
+    more = judge(bind((core_check.check,), Facts.of(crashes)))
+    everything = [(each.rule, each.finding) for each in (*judgement.findings, *more.findings)]
     return msgspec.structs.replace(judgement, findings=ranked(everything))
 
 

@@ -50,7 +50,7 @@ LOOKING = (
 """Audit events, or the beginnings of their names, that tell of looking, running and connecting."""
 
 
-class NotPure(AssertionError):  # noqa: N818 - it is an assertion that failed
+class NotPure(AssertionError):
     """A rule opened, listed, ran or connected to something."""
 
 

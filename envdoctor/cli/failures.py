@@ -5,7 +5,7 @@ from __future__ import annotations
 from envdoctor.errors import EnvdoctorError
 
 
-class Failure(EnvdoctorError):  # noqa: N818 - a base that is never raised itself
+class Failure(EnvdoctorError):
     """Base: shown on one line, exit code 3."""
 
 

@@ -126,7 +126,8 @@ class UserLibrary(msgspec.Struct, frozen=True, omit_defaults=True):
     """One file that could serve as a driver library in user space."""
 
     soname: str
-    """``libcuda.so.1`` or ``libnvidia-ml.so.1``, or the unversioned ``libcuda.so``."""
+    """The file's name: ``libcuda.so.1``, ``libnvidia-ml.so.1``, the unversioned ``libcuda.so``; or a versioned file
+    beside a link that leads elsewhere."""
     path: str
     """Where it was found, links not resolved."""
     file: str | None
@@ -233,6 +234,13 @@ class ModuleFiles(Fact, frozen=True):
     """Whether ``/lib/modules/<running kernel>`` exists at all: in a container it mostly does not."""
     headers: bool | None = None
     """Whether the running kernel's headers are installed (``build`` below its modules); None where a text says nothing."""
+
+
+class RunningKernel(Fact, frozen=True):
+    """The running kernel's release, where a text shows it (``uname -r``); on the live machine, `Platform` has it."""
+
+    fact_name: ClassVar[str] = "driver.running-kernel"
+    release: str
 
 
 class ModuleOnDisk(Fact, frozen=True):

@@ -41,7 +41,6 @@ def api_mismatch(match: re.Match[str]) -> ApiMismatch:
 REASONS: dict[str, Literal["key-rejected", "no-such-device", "bad-format"]] = {
     "key was rejected by service": "key-rejected",
     "required key not available": "key-rejected",
-    "operation not permitted": "key-rejected",
     "no such device": "no-such-device",
     "exec format error": "bad-format",
     "invalid argument": "bad-format",

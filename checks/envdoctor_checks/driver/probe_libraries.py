@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterator
 from typing import Literal
 
-from envdoctor.api import CouldNotLook, Host, Platform, Source, Tier
+from envdoctor.api import CouldNotLook, Host, Platform, Source, Tier, Unavailable
 from envdoctor.probing.ldcache import Cache, parse
 from envdoctor_checks.driver.check import check
-from envdoctor_checks.driver.facts import UserLibraries, UserLibrary
+from envdoctor_checks.driver.facts import KernelModule, UserLibraries, UserLibrary
 
 SONAMES = ("libcuda.so.1", "libnvidia-ml.so.1", "libcuda.so")
 RELEASE = re.compile(r"\.so\.(\d{3}\.\d+(?:\.\d+)?)$")
@@ -48,14 +48,14 @@ def other_directories(machine: str) -> tuple[str, ...]:
 
 
 @check.probe(tier=Tier.QUICK)
-def user_libraries(host: Host, platform: Platform) -> UserLibraries:
+def user_libraries(host: Host, platform: Platform, module: KernelModule | Unavailable | None) -> UserLibraries:
     """Every libcuda and libnvidia-ml, by the loader's own sources first."""
     found: dict[str, UserLibrary] = {}
     for path, via in _candidates(host, platform):
-        if path not in found:
-            library = _library(host, path, via)
-            if library is not None:
-                found[path] = library
+        if path not in found and (there := _library(host, path, via)) is not None:
+            found[path] = there
+    if isinstance(module, KernelModule) and module.release is not None:
+        found.update(_of_the_module(host, tuple(found.values()), module.release))
     seen = {library.soname for library in found.values() if library.kind not in ("stub", "compat")}
     return UserLibraries(
         libraries=tuple(found.values()),
@@ -75,6 +75,17 @@ def _candidates(host: Host, platform: Platform) -> Iterator[tuple[str, Via]]:
         yield from _in_folder(folder, "cache")  # searched like the cache
     for folder in (*other_directories(platform.machine), *_toolkit_directories(host)):
         yield from _in_folder(folder, "directory")
+
+
+def _of_the_module(
+    host: Host, libraries: tuple[UserLibrary, ...], release: str
+) -> Iterator[tuple[str, UserLibrary]]:
+    """Beside each link that leads to another release: the file that fits the loaded module, where it is there."""
+    for link in libraries:
+        if link.soname.endswith(".1") and link.kind == "driver" and link.release != release:
+            path = f"{link.path.removesuffix('.1')}.{release}"
+            if (there := _library(host, path, link.found_via)) is not None:
+                yield path, there
 
 
 def _in_folder(folder: str, via: Via) -> Iterator[tuple[str, Via]]:

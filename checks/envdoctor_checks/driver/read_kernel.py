@@ -18,6 +18,7 @@ from envdoctor_checks.driver.facts import (
     ModuleOnDisk,
     PciDevice,
     PciDevices,
+    RunningKernel,
     SecureBoot,
 )
 from envdoctor_checks.driver.probe_kernel import PCI_KINDS, RELEASE, flavour_in, release_in
@@ -58,6 +59,16 @@ def modinfo(found: FoundBlock) -> Iterator[ModuleOnDisk | ModuleFiles]:
             yield ModuleFiles(
                 running_kernel=file[1], kernels_with_module=(file[1],), modules_directory=True, source=TEXT
             )
+
+
+@check.reader(command=r"(?:\S*/)?uname\b")
+def uname(found: FoundBlock) -> Iterator[RunningKernel]:
+    """``uname -r``, or ``-a`` with the release as its third word."""
+    for line in found.block.lines:
+        told = re.match(r"(?:Linux \S+ )?(\d+\.\d+\.\d+\S*)(?:$| #)", line.text.strip())
+        if told:
+            yield RunningKernel(release=told[1], source=TEXT)
+            return
 
 
 @check.reader(

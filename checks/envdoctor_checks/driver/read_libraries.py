@@ -19,7 +19,15 @@ FILE = re.compile(rf"(?P<path>(?:(?<=\s)|(?<=^)|(?<='))(?:/[^\s']*/)?{NAME})'?(?
 DEFAULT = re.compile(r"^/(?:usr/)?lib(?:64|/[\w]+-linux-gnu)?$")
 
 
-@check.reader(command=r"(?:\S*/)?ldconfig\b.*(?:-\w*p|--print-cache)", starts=rf"^\s+{NAME} \(libc6.*=> /")
+@check.reader(starts=rf"^\s*{NAME} \(libc6.*=> /", max_lines=1)
+def cache_line(found: FoundBlock) -> Iterator[UserLibraries]:
+    """One line of ``ldconfig -p`` without the command."""
+    entry = CACHE_LINE.match(found.block.lines[0].text)
+    if entry and fits(entry["abi"]) and entry["name"] in SONAMES:
+        yield UserLibraries(libraries=(library(entry["path"], entry["path"], "cache"),), source=TEXT)
+
+
+@check.reader(command=r"(?:\S*/)?ldconfig\b.*(?:-\w*p|--print-cache)")
 def ldconfig_cache(found: FoundBlock) -> Iterator[UserLibraries]:
     """The cache's entries for 64-bit programs, and what it would show and does not have."""
     matches = [CACHE_LINE.match(line.text) for line in found.block.lines]
@@ -36,7 +44,7 @@ def ldconfig_cache(found: FoundBlock) -> Iterator[UserLibraries]:
         yield UserLibraries(libraries=libraries, absent=absent, source=TEXT)
 
 
-@check.reader(command=r"(?:\S*/)?(?:ls|find|locate|whereis|stat|readlink|file)\b", starts=rf"^\S.*\s/\S*/{NAME} -> ")
+@check.reader(command=r"(?:\S*/)?(?:ls|find|locate|whereis|stat|readlink|file)\b")
 def library_files(found: FoundBlock) -> Iterator[UserLibraries]:
     """Files of the driver's libraries, with the links' targets where the listing shows them."""
     folder = _folder(found.command or "")
@@ -44,6 +52,14 @@ def library_files(found: FoundBlock) -> Iterator[UserLibraries]:
     absent = _not_found(found, {each.soname for each in libraries.values()})
     if libraries or absent:
         yield UserLibraries(libraries=tuple(libraries.values()), absent=absent, source=TEXT)
+
+
+@check.reader(starts=rf"^[l-]\S{{9}}\S?\s.*\s/\S*/{NAME}(?: -> \S+)?$", max_lines=1)
+def library_line(found: FoundBlock) -> Iterator[UserLibraries]:
+    """One line of ``ls -l`` without the command."""
+    libraries = tuple(_listed(found.block.lines[0].text, ""))
+    if libraries:
+        yield UserLibraries(libraries=libraries, source=TEXT)
 
 
 def _folder(command: str) -> str:
@@ -63,9 +79,6 @@ def _listed(text: str, folder: str) -> Iterator[UserLibrary]:
             if not folder:
                 continue
             path = f"{folder}/{path}"
-        name = posixpath.basename(path)
-        if name not in SONAMES:
-            continue
         target = match["target"]
         file = posixpath.normpath(posixpath.join(posixpath.dirname(path), target)) if target else path
         yield library(path, file, via_of(path))

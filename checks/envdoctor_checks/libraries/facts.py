@@ -128,7 +128,8 @@ class SearchEntry(msgspec.Struct, frozen=True):
 
     entry: str
     """As written; empty for an empty element, which the loader reads as the current directory."""
-    state: Literal["directory", "missing", "file", "empty", "unreadable"]
+    state: Literal["directory", "missing", "file", "empty", "unreadable"] | None = None
+    """None where only a text shows the element, and not what is there."""
 
 
 class SearchPath(Fact, frozen=True):
@@ -136,6 +137,104 @@ class SearchPath(Fact, frozen=True):
 
     fact_name: ClassVar[str] = "libraries.search-path"
     entries: tuple[SearchEntry, ...]
+
+
+class CurrentDirectory(Fact, frozen=True):
+    """The watched libraries that lie in the current directory, which an empty element of a path makes loadable."""
+
+    fact_name: ClassVar[str] = "libraries.current-directory"
+    path: str
+    names: tuple[str, ...]
+
+
+class WheelFile(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One library that a wheel's RECORD lists."""
+
+    path: str
+    distribution: str
+    """Normalised name of the wheel."""
+    version: str
+    problem: Literal["missing", "empty", "truncated", "not-elf", "wrong-machine"] | None = None
+    """None: it is there, and as large as RECORD says (or larger parts of it can be read than the loader needs)."""
+    size: int | None = None
+    """Bytes it has, where that is not what RECORD says."""
+    recorded: int | None = None
+    """Bytes it should have."""
+
+
+class WheelFiles(Fact, frozen=True):
+    """The libraries that NVIDIA's wheels brought, by their RECORDs, and whether each is still there and whole."""
+
+    fact_name: ClassVar[str] = "libraries.wheel-files"
+    files: tuple[WheelFile, ...]
+
+    def owner(self, path: str) -> WheelFile | None:
+        """The wheel's entry for one path; the last one where two wheels claim it."""
+        return next((each for each in reversed(self.files) if each.path == path), None)
+
+
+class RunPath(msgspec.Struct, frozen=True):
+    """What one library of the environment tells the loader about where its needs lie."""
+
+    path: str
+    rpath: str | None
+    runpath: str | None
+
+
+class RunPaths(Fact, frozen=True):
+    """DT_RPATH and DT_RUNPATH of torch's own libraries and of the CUDA libraries that its wheels brought."""
+
+    fact_name: ClassVar[str] = "libraries.run-paths"
+    libraries: tuple[RunPath, ...]
+
+
+class SystemPackage(msgspec.Struct, frozen=True):
+    """One package of the operating system."""
+
+    name: str
+    version: str
+
+
+class SystemPackages(Fact, frozen=True):
+    """Packages of the operating system that hold CUDA libraries, as far as a text lists them."""
+
+    fact_name: ClassVar[str] = "libraries.system-packages"
+    packages: tuple[SystemPackage, ...]
+
+    def joined(self, later: SystemPackages) -> SystemPackages:
+        """Two lists of one text, together."""
+        names = {each.name for each in later.packages}
+        kept = tuple(each for each in self.packages if each.name not in names)
+        return SystemPackages(packages=(*kept, *later.packages), source=self.source)
+
+
+class LibrarySeen(Symptom, frozen=True):
+    """A text shows a watched library's file."""
+
+    symptom_name: ClassVar[str] = "libraries.seen"
+    path: str
+    """As printed; the folder is taken from the command that listed it, where it has one."""
+    how: Literal["mapped", "resolved", "cached", "listed"]
+    """A process has it; ldd found it; ldconfig's cache names it; it is on disk."""
+    wanted_by: str | None = None
+    """The file that ldd was asked about."""
+    target: str | None = None
+    """What it links to, as printed."""
+
+
+class FileGone(Symptom, frozen=True):
+    """A program says that a library's file is not there: ``ls: cannot access '...'``."""
+
+    symptom_name: ClassVar[str] = "libraries.file-gone"
+    path: str
+
+
+class RunPathSeen(Symptom, frozen=True):
+    """A line of ``readelf -d`` with a run path."""
+
+    symptom_name: ClassVar[str] = "libraries.run-path-seen"
+    kind: Literal["rpath", "runpath"]
+    value: str
 
 
 class StaleLine(msgspec.Struct, frozen=True):
@@ -153,13 +252,20 @@ class StaleCacheLines(Fact, frozen=True):
 
 
 class SubLibraryMismatch(Symptom, frozen=True):
-    """cuDNN says that its own parts are of different releases (CUDNN_STATUS_SUBLIBRARY_VERSION_MISMATCH and kin)."""
+    """A program says that a library's release is not the one it was built for, or its parts do not belong together.
+
+    ``CUDNN_STATUS_SUBLIBRARY_VERSION_MISMATCH``, torch's and JAX's comparison of releases.
+    """
 
     symptom_name: ClassVar[str] = "libraries.sublibrary-mismatch"
+    library: str = "libcudnn"
+    """The stem of the library."""
     compiled: str | None = None
-    """The cuDNN that the program was built with, ``9.8.0``, where the message tells."""
+    """The release that the program was built with, ``9.8.0``, where the message tells."""
     found: str | None = None
     """The one that was loaded."""
+    blames_search_path: bool = False
+    """Whether the program itself saw LD_LIBRARY_PATH supply the wrong one."""
 
 
 class NoEngine(Symptom, frozen=True):
@@ -182,15 +288,20 @@ class NvrtcArchUnknown(Symptom, frozen=True):
 
 
 class LibraryNotLoadable(Symptom, frozen=True):
-    """A program's own words for a CUDA library that it could not load or find: jax, tensorflow, onnxruntime, bitsandbytes."""
+    """A program's own words for a CUDA library that it could not load, without the loader's reason."""
 
     symptom_name: ClassVar[str] = "libraries.not-loadable"
     library: str
-    """What it calls it: a SONAME, or a name such as ``cuSPARSE``."""
+    """A SONAME, a DLL, or a stem where the program gives only a name such as ``cuSPARSE``."""
+    program: str | None = None
+    """Who says so: ``jax``, ``ctranslate2``, ``bitsandbytes``, ``cudnn``."""
 
 
 class WrongMkl(Symptom, frozen=True):
-    """MKL or an OpenMP runtime that does not fit: ``iJIT_NotifyEvent``, ``libmkl_intel_thread``, ``OMP: Error #15``."""
+    """MKL or an OpenMP runtime that does not fit."""
 
     symptom_name: ClassVar[str] = "libraries.wrong-mkl"
-    problem: str
+    kind: Literal["profiler-hook", "threading-layer", "kernels-missing", "openmp-twice", "symbol"]
+    """MKL without ``iJIT_*``; Intel's threading beside GNU's; MKL's own parts missing; two runtimes; other symbols."""
+    name: str = ""
+    """The symbol or the library."""
