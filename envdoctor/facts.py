@@ -139,7 +139,9 @@ class Facts:
         unknown: Unknown | None = None,
     ) -> None:
         self._known = dict(known or {})
-        self._unavailable = {kind: why for kind, why in (unavailable or {}).items() if kind not in self._known}
+        self._unavailable = {
+            kind: why for kind, why in (unavailable or {}).items() if kind not in self._known
+        }
         self._symptoms = merge_symptoms(symptoms)
         self.unknown = unknown or Unknown()
         """What no loaded check knows: kept, never judged."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from typing import TYPE_CHECKING
 
@@ -25,14 +26,17 @@ class Option(msgspec.Struct, frozen=True):
     """As it was written."""
 
 
+_WORD = re.compile(r"""(?:\$\([^)]*\)|'[^']*'|"[^"]*"|\S)+""")
+"""A word of the shell; ``$(id -u)`` is one."""
+
+
 def options(adds: str) -> tuple[Option, ...]:
     """``--gpus all --ipc=host`` as options, in order."""
-    words = shlex.split(adds)
+    words = _WORD.findall(adds)
     found: list[Option] = []
     while words:
-        word = words.pop(0)
-        name, equals, value = word.partition("=")
-        written = shlex.quote(word)
+        written = words.pop(0)
+        name, equals, value = written.partition("=")
         if (
             not equals
             and name.startswith("-")
@@ -41,9 +45,13 @@ def options(adds: str) -> tuple[Option, ...]:
             and not words[0].startswith("-")
         ):
             value = words.pop(0)
-            written = f"{word} {shlex.quote(value)}"
-        found.append(Option(ALIASES.get(name, name), value, written))
+            written = f"{written} {value}"
+        found.append(Option(ALIASES.get(name, name), _unquoted(value), written))
     return tuple(found)
+
+
+def _unquoted(value: str) -> str:
+    return value if "$(" in value else "".join(shlex.split(value))
 
 
 def relaunch_lines(adds: str, engine: str | None) -> tuple[str, ...]:
@@ -75,9 +83,9 @@ def _podman(option: Option) -> str:
 
 def _devices(value: str) -> list[str]:
     """The value of ``--gpus``: ``all``, a count, or ``device=0,1``."""
-    value = value.strip("\"'")
+    value = value.strip('"')
     if value.startswith("device="):
-        return value.removeprefix("device=").strip("\"'").split(",")
+        return value.removeprefix("device=").split(",")
     return [str(index) for index in range(int(value))] if value.isdigit() else ["all"]
 
 

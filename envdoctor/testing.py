@@ -145,11 +145,12 @@ def samples(check: Check) -> None:
     for message in check.messages:
         alone = Check(check.name, check.title, package=check.package)
         alone.messages.append(message)
-        (promised,) = alone.symptom_types().values()
+        promised = tuple(alone.symptom_types().values())
         said = Messages((alone,)).symptoms(clean(message.sample), "text", "-")
-        found = [type(each) for each in said]
+        names = " or ".join(kind.__name__ for kind in promised)
         _require(
-            found == [promised], f"the sample of {message.name} gives {found}, not one {promised.__name__}"
+            len(said) == 1 and isinstance(said[0], promised),
+            f"the sample of {message.name} gives {said}, not one {names}",
         )
 
 

@@ -12,7 +12,9 @@ from envdoctor.text.blocks import split_blocks
 from envdoctor.text.model import Block, Line
 from envdoctor.variables import Variables, is_allowed
 
-ASSIGNED = re.compile(r"""(?:^|[\s;&|"'(]|--env[= ]|-e )(?:export\s+|setenv\s+|set\s+|ENV\s+)?([A-Z][A-Z0-9_]{1,60})=("[^"]*"|'[^']*'|[^\s;&|]*)""")
+ASSIGNED = re.compile(
+    r"""(?:^|[\s;&|"'(]|--env[= ]|-e )(?:export\s+|setenv\s+|set\s+|ENV\s+)?([A-Z][A-Z0-9_]{1,60})=("[^"]*"|'[^']*'|[^\s;&|]*)"""
+)
 IN_PYTHON = re.compile(r"""os\.environ\[["']([A-Z][A-Z0-9_]+)["']\]\s*=\s*["']([^"']*)["']""")
 PRINTED = re.compile(r"^\s*(?:declare -x |export )?([A-Z][A-Z0-9_]{1,60})=(.*)$")
 ECHOED = re.compile(r"""(?:echo|printenv)\s+(?:-\w\s+)*["']?\$?\{?([A-Z][A-Z0-9_]+)\}?["']?\s*$""")
@@ -124,7 +126,8 @@ def _surroundings(text: str, blocks: Sequence[Block], platform: Platform | None,
     by_distribution = system_manager_of(platform.distribution, ()) if platform else None
     return Surroundings(
         python_manager=next((manager for manager, seen in MANAGERS if seen.search(text)), None),
-        system_manager=by_distribution or next((manager for manager, seen in SYSTEM if seen.search(text)), None),
+        system_manager=by_distribution
+        or next((manager for manager, seen in SYSTEM if seen.search(text)), None),
         root=_root(blocks),
         python_version=python.group(1) if python else None,
         source=Source("text", name),

@@ -9,13 +9,16 @@ import re
 from typing import Any
 
 import hypothesis.strategies as st
+import msgspec
 import pytest
 from hypothesis import given, settings
 
-from envdoctor import core_check, snapshot
+from envdoctor import core_check, plugins, snapshot
 from envdoctor.facts import Facts, Source, Unavailable
 from envdoctor.judging import bind, judge
-from envdoctor.redact import Redactor, own_names, redact_document
+from envdoctor.redact import Redactor, own_names, redact_document, redact_report
+from envdoctor.report import Selection, TargetEntry
+from envdoctor.session import Doctor, Seen
 from envdoctor.tree import host_tree
 from tests.support import garden
 from tests.support.garden import Gates, GateStuck, Neighbours, Paths
@@ -508,3 +511,26 @@ def test_a_long_log_takes_no_long_time() -> None:
     new = Redactor(**ALICE).text(text)
     assert "leaf1-g3" not in new
     assert re.search(r"host1 kernel", new)
+
+
+# Reports.
+
+
+def test_a_report_keeps_its_own_vocabulary_and_loses_names() -> None:
+    well = Doctor(
+        plugins.Plugins((garden.check,), {"garden": plugins.EntryPoint("garden", "x:y", "garden", "1")}, ())
+    )
+    target = TargetEntry("live", "/home/garden/.venv/bin/python", why="VIRTUAL_ENV is /home/garden/.venv")
+    report = well.report(Seen(machine(), target), Selection())
+    redactor = Redactor(user="garden", home="/home/garden", hostname="leaf1-g3")
+    new = redact_report(report, redactor)
+    assert [(each.id, each.role, each.severity) for each in new.findings] == [
+        (each.id, each.role, each.severity) for each in report.findings
+    ]
+    assert [each.docs for each in new.findings] == [each.docs for each in report.findings]
+    assert new.summary == report.summary
+    assert [each.name for each in new.checks] == [each.name for each in report.checks]
+    assert new.target.python == "/home/user1/.venv/bin/python"
+    text = msgspec.json.encode(new).decode()
+    assert "leaf1-g3" not in text
+    assert "/home/alice" not in text

@@ -63,18 +63,18 @@ class _Symbols(Image):
 
     def definitions(self, name: bytes) -> list[int]:
         """Indexes of the symbols that define ``name`` for others."""
-        if DT_GNU_HASH in self.tags:
-            candidates = self._gnu_chain(name)
-        elif DT_HASH in self.tags:
-            candidates = self._sysv_chain(name)
-        else:
-            candidates = iter(range(1, self._symbol_count()))
         return [
             index
-            for candidate in candidates
-            for index, at, info, section in self._symbols(candidate, candidate + 1)
+            for index, at, info, section in self._definition_candidates(name)
             if section and info >> 4 != _STB_LOCAL and self._is_named(at, name)
         ]
+
+    def _definition_candidates(self, name: bytes) -> Iterator[tuple[int, int, int, int]]:
+        if DT_GNU_HASH not in self.tags and DT_HASH not in self.tags:
+            yield from self._symbols(1, self._symbol_count())
+            return
+        for index in self._gnu_chain(name) if DT_GNU_HASH in self.tags else self._sysv_chain(name):
+            yield from self._symbols(index, index + 1)
 
     def satisfies(self, symbol: int, version: str | None) -> bool:
         """The rule of ``check_match`` in glibc's dl-lookup.c, and of dl-version.c before it."""

@@ -58,7 +58,11 @@ def with_probes(*functions: Callable[..., Any], tier: Tier = Tier.QUICK, deadlin
 
 
 def looked(
-    *checks: Check, tier: Tier = Tier.DEFAULT, seed: Facts | None = None, host: Host | None = None, **options: Any
+    *checks: Check,
+    tier: Tier = Tier.DEFAULT,
+    seed: Facts | None = None,
+    host: Host | None = None,
+    **options: Any,
 ) -> Looked:
     """What a whole look sees."""
     look = Look(checks, host or Host.here(), tier=tier, seed=seed, **options)

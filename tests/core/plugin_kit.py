@@ -24,7 +24,9 @@ HERE = Source("call", "stranger")
 """
 
 
-def distribution(folder: Path, name: str, source: str, *, target: str = "", dist: str = "", lines: str = "") -> Path:
+def distribution(
+    folder: Path, name: str, source: str, *, target: str = "", dist: str = "", lines: str = ""
+) -> Path:
     """Install a distribution `dist` with the module ``<name>_plugin`` and an entry point to its ``check``."""
     folder.mkdir(parents=True, exist_ok=True)
     dist = dist or f"envdoctor-{name}"
@@ -33,7 +35,9 @@ def distribution(folder: Path, name: str, source: str, *, target: str = "", dist
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {dist}\nVersion: 1.5\n")
     entry = f"{name} = {target or f'{name}_plugin:check'}\n"
-    (info / "entry_points.txt").write_text(lines or f"[console_scripts]\nx = y:z\n\n[envdoctor.checks]\n{entry}")
+    (info / "entry_points.txt").write_text(
+        lines or f"[console_scripts]\nx = y:z\n\n[envdoctor.checks]\n{entry}"
+    )
     return folder
 
 

@@ -87,7 +87,8 @@ def none() -> Printed: ...  # type: ignore[empty-body]
 
 
 @pytest.mark.parametrize(
-    ("function", "kinds"), [(one, (Engine,)), (several, (Engine, Wheels)), (nested, (Engine, Wheels)), (none, ())]
+    ("function", "kinds"),
+    [(one, (Engine,)), (several, (Engine, Wheels)), (nested, (Engine, Wheels)), (none, ())],
 )
 def test_gives(function: Any, kinds: tuple[type[Fact], ...]) -> None:
     assert gives_of(function) == kinds
@@ -119,7 +120,9 @@ def test_a_reader_must_say_what_it_reads() -> None:
         car().reader(ends="x")
 
 
-def told(engine: Engine, wheels: Wheels | None, why: Wheels | Unavailable | None, bang: Bang | None) -> tuple[Any, ...]:
+def told(
+    engine: Engine, wheels: Wheels | None, why: Wheels | Unavailable | None, bang: Bang | None
+) -> tuple[Any, ...]:
     return engine, wheels, why, bang
 
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 OURS = Source("call", "envdoctor")
 FINE = PluginsState(loaded=("driver",), source=OURS)
-NO_CRASH = Crashes(rules={}, readers={}, source=OURS)
+NO_CRASH = Crashes(rules={}, readers={}, headlines={}, source=OURS)
+CRASHED = [core_check.rule_crashed, core_check.reader_crashed, core_check.headline_crashed]
 
 
 @pytest.mark.parametrize("rule", [core_check.plugin_broken, core_check.probe_crashed, core_check.probe_late])
@@ -34,7 +35,7 @@ def test_silent_where_the_plugins_are_well(rule: Rule[Any]) -> None:
     assert_silent(check, rule, FINE)
 
 
-@pytest.mark.parametrize("rule", [core_check.rule_crashed, core_check.reader_crashed])
+@pytest.mark.parametrize("rule", CRASHED)
 def test_silent_where_nothing_crashed(rule: Rule[Any]) -> None:
     assert_silent(check, rule, NO_CRASH)
 
@@ -55,7 +56,10 @@ def test_a_broken_plugin_is_mended_where_envdoctor_lives() -> None:
 def test_probes_that_broke_or_were_late_are_notes() -> None:
     state = state_of((), (), {"car.engine": "ValueError: oh"}, {"car.wheels": 5.0})
     crashed, late = fires(check, core_check.probe_crashed, state), fires(check, core_check.probe_late, state)
-    assert (crashed.finding.subject, crashed.finding.evidence[0].value) == ("probe:car.engine", "ValueError: oh")
+    assert (crashed.finding.subject, crashed.finding.evidence[0].value) == (
+        "probe:car.engine",
+        "ValueError: oh",
+    )
     assert (late.finding.subject, late.finding.title) == (
         "probe:car.wheels",
         "the probe car.wheels did not come back within 5 s",
@@ -64,9 +68,13 @@ def test_probes_that_broke_or_were_late_are_notes() -> None:
 
 
 def test_crashes_while_judging_and_reading_are_notes() -> None:
-    crashes = Crashes(rules={"car/stands": "ValueError: oh"}, readers={"car.log": "KeyError: 1"}, source=OURS)
-    assert fires(check, core_check.rule_crashed, crashes).finding.subject == "rule:car/stands"
-    assert fires(check, core_check.reader_crashed, crashes).finding.subject == "reader:car.log"
+    crashes = Crashes(
+        rules={"car/stands": "oh"}, readers={"car.log": "no"}, headlines={"car": "ah"}, source=OURS
+    )
+    findings = [fires(check, rule, crashes).finding for rule in CRASHED]
+    assert [each.subject for each in findings] == ["rule:car/stands", "reader:car.log", "check:car"]
+    assert [each.evidence[0].value for each in findings] == ["oh", "no", "ah"]
+    assert {each.severity for each in findings} == {Severity.NOTE}
 
 
 def test_facts_that_nobody_judges_are_named() -> None:

@@ -18,7 +18,7 @@ import pytest
 from envdoctor.check import Tier
 from envdoctor.engine import Look, flatten, gathered
 from envdoctor.errors import PluginError
-from envdoctor.facts import CouldNotLook, Fact, Facts, Printed, Source, Symptom, Unavailable
+from envdoctor.facts import CouldNotLook, Fact, Facts, Printed, Symptom, Unavailable
 from envdoctor.host import Host
 from tests.core.kit import HERE, Bang, Engine, Fuel, Squeak, Wheels, car, looked, with_probes
 
@@ -69,7 +69,9 @@ def test_events_tell_of_start_and_end() -> None:
     ]
 
 
-@pytest.mark.parametrize("thing", ["text", b"bytes", 5, [Engine(), "text"], Unavailable("no.such-fact", "why")])
+@pytest.mark.parametrize(
+    "thing", ["text", b"bytes", 5, [Engine(), "text"], Unavailable("no.such-fact", "why")]
+)
 def test_what_is_no_fact_is_refused(thing: object) -> None:
     with pytest.raises(TypeError):
         gathered(flatten(thing))
@@ -352,7 +354,9 @@ def test_the_budget_ends_the_look() -> None:
     result = looked(with_probes(hangs, takes_wheels), budget=0.3)
     assert time.monotonic() - began < 2
     assert result.late == {"car.hangs": 0.3}
-    assert [(each.probe, "--budget" in each.reason) for each in result.not_tried] == [("car.takes-wheels", True)]
+    assert [(each.probe, "--budget" in each.reason) for each in result.not_tried] == [
+        ("car.takes-wheels", True)
+    ]
     go.set()
 
 
@@ -406,5 +410,3 @@ print(looked(with_probes(engine)).facts.get(Engine))
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=20)
     assert "Unavailable" in told.stdout, told.stderr
     assert "start new thread" in told.stdout
-
-

@@ -56,7 +56,9 @@ def test_a_tree_at_the_root_sees_what_the_live_host_sees() -> None:
     live, tree = Host.here(), host_tree("/", uid=os.getuid(), gid=os.getgid(), groups=tuple(os.getgroups()))
     assert live.live
     assert not tree.live
-    paths = [f"{top}/{name}" for top in ("/etc", "/usr/bin", "/usr/lib", "/") for name in live.names(top) or ()]
+    paths = [
+        f"{top}/{name}" for top in ("/etc", "/usr/bin", "/usr/lib", "/") for name in live.names(top) or ()
+    ]
     differing = [path for path in paths[:3000] if path != "/proc" and seen(live, path) != seen(tree, path)]
     assert differing == []
     assert len(paths) > 50
@@ -95,9 +97,39 @@ def tricky(tmp_path: Path) -> Path:
 
 
 TRICKY = (
-    *("/", "/etc", "/etc/", "/etc/name", "/etc/name/below", "/absolute", "/relative", "/dotted", "/lib", "/lib/deep/file"),
-    *("/srv/up", "/escape", "/to-lib-up", "/self", "/ping", "/dangling", "/dangling/below", "/chain", "/nowhere"),
-    *("/nowhere/below", "/../../etc/name", "/lib/../lib/deep", "//etc//name", "/empty", "/tool", "/pipe", "/self/below"),
+    *(
+        "/",
+        "/etc",
+        "/etc/",
+        "/etc/name",
+        "/etc/name/below",
+        "/absolute",
+        "/relative",
+        "/dotted",
+        "/lib",
+        "/lib/deep/file",
+    ),
+    *(
+        "/srv/up",
+        "/escape",
+        "/to-lib-up",
+        "/self",
+        "/ping",
+        "/dangling",
+        "/dangling/below",
+        "/chain",
+        "/nowhere",
+    ),
+    *(
+        "/nowhere/below",
+        "/../../etc/name",
+        "/lib/../lib/deep",
+        "//etc//name",
+        "/empty",
+        "/tool",
+        "/pipe",
+        "/self/below",
+    ),
 )
 
 IN_CHROOT = """
@@ -253,7 +285,16 @@ def guarded() -> Iterator[Path]:
 @pytest.mark.skipif(os.getuid() != 0 or not shutil.which("setpriv"), reason="needs root and setpriv")
 def test_without_rights_live_and_tree_agree(guarded: Path) -> None:
     names = ("secret", "closed", "closed/file", "listed", "listed/file", "public", "gone")
-    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", sys.executable, "-B", "-c", AS_NOBODY]
+    command = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        sys.executable,
+        "-B",
+        "-c",
+        AS_NOBODY,
+    ]
     paths = [f"{guarded}/{name}" for name in names]
     told = subprocess.run([*command, *paths], capture_output=True, text=True, timeout=30)
     if told.returncode and "ermission" in told.stderr:
@@ -354,7 +395,13 @@ def told(tmp_path: Path) -> Host:
 
 
 def test_who_looks(told: Host) -> None:
-    assert (told.uid, told.gid, told.groups, told.machine, told.cwd) == (1000, 1000, (44,), "aarch64", "/home/user")
+    assert (told.uid, told.gid, told.groups, told.machine, told.cwd) == (
+        1000,
+        1000,
+        (44,),
+        "aarch64",
+        "/home/user",
+    )
     assert told.environ == {"PATH": "/usr/bin"}
     assert told.clock() == told.clock()
 
@@ -446,7 +493,9 @@ def test_a_tree_can_be_looked_at_by_somebody_else(told: Host, tmp_path: Path) ->
 
 def test_children_get_the_environment_of_the_host() -> None:
     host = Host.here(environ={"PATH": os.environ["PATH"], "ONLY": "this"})
-    result = host.run_child(ChildRequest(argv=(sys.executable, "-c", "import os; print(os.environ['ONLY'])"), deadline=20))
+    result = host.run_child(
+        ChildRequest(argv=(sys.executable, "-c", "import os; print(os.environ['ONLY'])"), deadline=20)
+    )
     assert result.stdout.text == "this\n"
 
 

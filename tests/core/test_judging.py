@@ -273,7 +273,9 @@ def test_subjects_are_kept_apart() -> None:
 
 def test_a_vague_finding_joins_the_only_subject_that_there_is() -> None:
     vague = Finding(title="some gpu", confidence=Confidence.CERTAIN, evidence=(Evidence("a", "1"),))
-    exact = Finding(title="gpu 0", subject="gpu:0", confidence=Confidence.LIKELY, evidence=(Evidence("b", "2"),))
+    exact = Finding(
+        title="gpu 0", subject="gpu:0", confidence=Confidence.LIKELY, evidence=(Evidence("b", "2"),)
+    )
     (only,) = merged([vague, exact])
     assert (only.title, only.subject) == ("some gpu", "gpu:0")
     assert {each.fact for each in only.evidence} == {"a", "b"}
@@ -349,7 +351,9 @@ def test_findings_of_the_core_are_ranked_with_the_rest() -> None:
 
 
 def ranks(*findings: Finding) -> list[tuple[str, tuple[int, ...]]]:
-    return [(each.finding.title, each.consequence_of) for each in ranked([("car/x", each) for each in findings])]
+    return [
+        (each.finding.title, each.consequence_of) for each in ranked([("car/x", each) for each in findings])
+    ]
 
 
 def finding(title: str, **fields: Any) -> Finding:
@@ -378,10 +382,20 @@ def test_order_of_roots() -> None:
 
 def test_what_is_merely_possible_neither_explains_nor_comes_first_for_it() -> None:
     assert ranks(
-        finding("possible", confidence=POSSIBLE, breaks=(DRIVER,)), finding("shown", severity=WARNING, shows=(JOB,))
+        finding("possible", confidence=POSSIBLE, breaks=(DRIVER,)),
+        finding("shown", severity=WARNING, shows=(JOB,)),
     ) == [("shown", ()), ("possible", ())]
 
 
 def test_a_consequence_names_each_of_its_causes() -> None:
-    causes = (finding("a", breaks=(DRIVER,)), finding("b", breaks=(KERNEL,)), finding("c", breaks=(library("x"),)))
-    assert ranks(finding("shown", shows=(JOB,)), *causes) == [("a", ()), ("b", ()), ("c", ()), ("shown", (0, 1))]
+    causes = (
+        finding("a", breaks=(DRIVER,)),
+        finding("b", breaks=(KERNEL,)),
+        finding("c", breaks=(library("x"),)),
+    )
+    assert ranks(finding("shown", shows=(JOB,)), *causes) == [
+        ("a", ()),
+        ("b", ()),
+        ("c", ()),
+        ("shown", (0, 1)),
+    ]

@@ -22,7 +22,9 @@ from envdoctor.outcomes import (
     upstream,
 )
 
-KERNEL, DRIVER, JOB, COLLECTIVE = (Outcome(each) for each in ("kernel-on-gpu", "driver-loaded", "job", "collective"))
+KERNEL, DRIVER, JOB, COLLECTIVE = (
+    Outcome(each) for each in ("kernel-on-gpu", "driver-loaded", "job", "collective")
+)
 
 
 def breaks(*outcomes: Outcome, may_explain: bool = True) -> Link:
@@ -103,7 +105,9 @@ def test_depth_counts_from_the_top() -> None:
 
 
 outcomes = st.builds(Outcome, st.sampled_from(sorted(UPSTREAM)), st.sampled_from(["", "0", "1"]))
-links = st.builds(Link, st.lists(outcomes, max_size=2).map(tuple), st.lists(outcomes, max_size=2).map(tuple), st.booleans())
+links = st.builds(
+    Link, st.lists(outcomes, max_size=2).map(tuple), st.lists(outcomes, max_size=2).map(tuple), st.booleans()
+)
 
 
 @given(st.lists(links, max_size=8))

@@ -95,7 +95,9 @@ def test_a_check_in_a_zip_file_loads(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert found.origins["packed"] == EntryPoint("packed", "packed_plugin:check", "envdoctor-packed", "1.5")
 
 
-def test_our_own_come_first_and_nobody_takes_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_own_come_first_and_nobody_takes_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     own = distribution(tmp_path / "own", "mine", GOOD.format(name="mine"), dist="envdoctor")
     thief = GOOD.format(name="mine")
     other = distribution(tmp_path / "other", "aaa", thief, dist="a-thief")
@@ -110,16 +112,25 @@ BROKEN = {
     "import": ("import no_such_module_anywhere", "ModuleNotFoundError"),
     "syntax": ("def broken(:\n", "SyntaxError"),
     "exits": ("import sys\nsys.exit('goodbye')", "SystemExit: goodbye"),
-    "panics": ("class Panic(BaseException): ...\nraise Panic('in a compiled module')", "Panic: in a compiled module"),
+    "panics": (
+        "class Panic(BaseException): ...\nraise Panic('in a compiled module')",
+        "Panic: in a compiled module",
+    ),
     "attribute": ("checks = 5", "AttributeError"),
     "object": ("check = 'a string'", "PluginError: object_plugin:check is str"),
     "hint": (HEAD + "@check.rule\ndef sad(mood: Mud) -> Findings: yield", "'Mud' is not defined"),
     "untyped": (HEAD + "@check.rule\ndef sad(mood) -> Findings: yield", "parameter 'mood' must name"),
     "looking": (HEAD + "@check.rule\ndef sad(host: Host) -> Findings: yield", "rules judge, and probes look"),
     "owes": (HEAD + "@check.probe()\ndef mood(host: Host) -> Printed: ...", "names no fact that it gives"),
-    "regex": (HEAD + "@check.message('(', needles='x', sample='x')\ndef m(match) -> Sigh: ...", "PatternError|error"),
+    "regex": (
+        HEAD + "@check.message('(', needles='x', sample='x')\ndef m(match) -> Sigh: ...",
+        "PatternError|error",
+    ),
     "shape": (HEAD + "@check.reader(starts='[')\ndef m(block) -> Mood: ...", "PatternError|error"),
-    "twice": (HEAD + "def sad(m: Mood) -> Findings: yield\ncheck.rule(sad)\ncheck.rule(sad)", "registered twice"),
+    "twice": (
+        HEAD + "def sad(m: Mood) -> Findings: yield\ncheck.rule(sad)\ncheck.rule(sad)",
+        "registered twice",
+    ),
     "envdoctor": (HEAD, "cannot be the name of a check"),
     "Loud": (HEAD, "cannot be the name of a check"),
     "unnamed": (
@@ -150,7 +161,9 @@ def test_a_broken_plugin_is_told_and_the_others_load(
     assert re.search(error, broken.error), broken.error
 
 
-def test_two_strangers_may_not_give_one_fact_two_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_strangers_may_not_give_one_fact_two_shapes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = distribution(tmp_path / "a", "first", GOOD.format(name="first"))
     source = GOOD.format(name="second").replace('"second.mood"', '"first.mood"')
     found = loaded(monkeypatch, first, distribution(tmp_path / "b", "second", source))
@@ -164,9 +177,13 @@ def test_ctrl_c_during_an_import_is_not_the_plugins(tmp_path: Path, monkeypatch:
         loaded(monkeypatch, folder)
 
 
-def test_what_a_plugin_prints_at_import_stays_off_stdout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_plugin_prints_at_import_stays_off_stdout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = distribution(tmp_path, "noisy", "print('WELCOME')\n" + GOOD.format(name="noisy"))
-    script = "import sys; from envdoctor.plugins import load; print([c.name for c in load(sys.argv[1:]).checks])"
+    script = (
+        "import sys; from envdoctor.plugins import load; print([c.name for c in load(sys.argv[1:]).checks])"
+    )
     told = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.append(sys.argv[1]); {script}", str(folder)],
         capture_output=True,

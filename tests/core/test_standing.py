@@ -91,7 +91,11 @@ def test_could_not_check() -> None:
     facts = Facts(unavailable={Engine: Unavailable("car.engine", "the bonnet is locked", "the key")})
     check = checked(stands)
     (told,) = check_entries((check,), facts, judge(bind((check,), facts)), None)
-    assert (told.outcome, told.reason, told.would_allow) == ("could-not-check", "the bonnet is locked", "the key")
+    assert (told.outcome, told.reason, told.would_allow) == (
+        "could-not-check",
+        "the bonnet is locked",
+        "the key",
+    )
     assert [each.fact for each in told.missed] == ["car.engine"]
 
 

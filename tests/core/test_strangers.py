@@ -112,7 +112,9 @@ def mood_of(check: Check, facts: Facts) -> object:
 
 
 @pytest.mark.parametrize("does", ["", "noise", "close"])
-def test_facts_come_back_whatever_is_printed(stranger: Check, does: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_facts_come_back_whatever_is_printed(
+    stranger: Check, does: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     result = looked(stranger, STRANGER_DOES=does)
     assert result.crashed == {}
     mood = mood_of(stranger, result.facts)

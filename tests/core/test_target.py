@@ -80,7 +80,9 @@ def test_condas_base_does_not_stand_in_for_a_venv_that_is_gone(made: Path) -> No
 
 
 def test_condas_base_alone_counts(made: Path) -> None:
-    assert chosen(made, CONDA_PREFIX=f"{made}/conda", CONDA_DEFAULT_ENV="base")[0] == f"{made}/conda/bin/python"
+    assert (
+        chosen(made, CONDA_PREFIX=f"{made}/conda", CONDA_DEFAULT_ENV="base")[0] == f"{made}/conda/bin/python"
+    )
 
 
 @pytest.mark.parametrize("cwd", ["project", "project/src", "project/src/deep"])
@@ -136,7 +138,10 @@ def test_a_path_or_an_environment_is_named(made: Path, named: str) -> None:
 
 
 def test_a_name_is_looked_up_on_path(made: Path) -> None:
-    assert choose(here(made, PATH=f"{made}/empty:{made}/venv/bin"), "python3").python == f"{made}/venv/bin/python3"
+    assert (
+        choose(here(made, PATH=f"{made}/empty:{made}/venv/bin"), "python3").python
+        == f"{made}/venv/bin/python3"
+    )
 
 
 def test_dots_behind_a_link_lead_where_the_system_says(made: Path, tmp_path: Path) -> None:
@@ -180,7 +185,12 @@ def test_a_venv_tells_its_paths(made: Path) -> None:
     folder = made / "venv"
     paths = look_at_paths(here(made), target_of(f"{folder}/bin/python"))
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    assert (paths.prefix, paths.is_venv, paths.conda, paths.externally_managed) == (str(folder), True, False, False)
+    assert (paths.prefix, paths.is_venv, paths.conda, paths.externally_managed) == (
+        str(folder),
+        True,
+        False,
+        False,
+    )
     assert paths.site_packages == (f"{folder}/lib/python{version}/site-packages",)
     assert set(paths.site_packages) < set(paths.sys_path)
     assert paths.version.startswith(f"{version}.")
@@ -197,7 +207,9 @@ def test_the_answer_is_what_the_interpreter_says_to_anyone(made: Path) -> None:
     python = os.path.realpath(sys.executable)
     script = "import json, site, sys, sysconfig; print(json.dumps([sys.path, sysconfig.get_path('stdlib')]))"
     environ = {"PATH": "/usr/bin", "PYTHONPATH": f"{made}/empty:{made}/venv"}
-    told = subprocess.run([python, "-c", script], capture_output=True, text=True, env=environ, cwd="/", timeout=20)
+    told = subprocess.run(
+        [python, "-c", script], capture_output=True, text=True, env=environ, cwd="/", timeout=20
+    )
     sys_path, stdlib = json.loads(told.stdout)
     paths = look_at_paths(here(made, **environ), target_of(python))
     assert list(paths.sys_path) == sys_path[1:]
@@ -208,7 +220,9 @@ def test_the_answer_is_what_the_interpreter_says_to_anyone(made: Path) -> None:
 def test_an_environment_that_makes_noise_still_answers(tmp_path: Path) -> None:
     python = venv(tmp_path / "noisy")
     (site,) = (tmp_path / "noisy/lib").glob("python3*/site-packages")
-    (site / "sitecustomize.py").write_text("import os\nprint('WELCOME')\nos.write(1, b'{}\\n')\nraise ValueError('oh')\n")
+    (site / "sitecustomize.py").write_text(
+        "import os\nprint('WELCOME')\nos.write(1, b'{}\\n')\nraise ValueError('oh')\n"
+    )
     assert look_at_paths(here(tmp_path), target_of(python)).prefix == f"{tmp_path}/noisy"
 
 
@@ -242,7 +256,10 @@ echo 'SyntaxError: invalid syntax' >&2; exit 1
         (f"{BASH}echo '[1]' >&$ENVDOCTOR_ANSWER_FD\n", "gave an answer that cannot be read"),
         ("\x7fELF, or so it says", "could not be started: ENOEXEC"),
         ("#!/no/such/interpreter\n", "could not be started: ENOENT"),
-        (f"""{BASH}printf '{{"stage": "paths"}}\\n{{"done": true}}\\n' >&$ENVDOCTOR_ANSWER_FD\n""", "makes no sense"),
+        (
+            f"""{BASH}printf '{{"stage": "paths"}}\\n{{"done": true}}\\n' >&$ENVDOCTOR_ANSWER_FD\n""",
+            "makes no sense",
+        ),
     ],
 )
 def test_what_is_no_python_of_use_is_told(tmp_path: Path, text: str, problem: str) -> None:

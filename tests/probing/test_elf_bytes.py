@@ -179,6 +179,16 @@ def test_a_hash_chain_that_loops_ends() -> None:
     assert defines_symbol(*reading(data), "f") is False
 
 
+def test_a_count_of_symbols_without_symbols_costs_nothing() -> None:
+    data = bytearray(build() + struct.pack("<2I6Q", 0, 11, 0, 0, 0, 2**60, 0, 24) + bytes(8))
+    data[40:48] = struct.pack(
+        "<Q", len(data) - 64
+    )  # one section: a dynamic symbol table that no tag points to
+    data[58:62] = struct.pack("<2H", 64, 1)
+    assert defines_symbol(*reading(bytes(data)), "f") is False
+    assert needs_symbol(*reading(bytes(data)), "f") is False
+
+
 elf_bytes = st.builds(
     build,
     st.sampled_from([32, 64]),

@@ -7,6 +7,7 @@ import re
 from envdoctor_checks.driver.check import check
 from envdoctor_checks.driver.messages_kernel import RELEASE
 from envdoctor_checks.driver.symptoms import (
+    ContainerSeen,
     FabricManagerDown,
     FabricManagerRestarted,
     FabricVersionDiffers,
@@ -158,3 +159,18 @@ def fabric_manager_down(_match: re.Match[str]) -> FabricManagerDown:
 def fabric_manager_restarted(_match: re.Match[str]) -> FabricManagerRestarted:
     """Somebody, or a package's upgrade, stopped it."""
     return FabricManagerRestarted()
+
+
+@check.message(
+    r"\b(?:docker|podman|nerdctl|docker-compose) (?:-\S+ )*(?:compose )?(?:run|exec|up|start|create)\b"
+    r"|\b(?:apptainer|singularity|enroot|charliecloud|ch-run) (?:exec|run|shell|start|instance)\b|\bkubectl \b"
+    r"|nvidia-container-cli|OCI runtime|root@[0-9a-f]{12}:|/\.dockerenv",
+    needles=(
+        "docker", "podman", "nerdctl", "apptainer", "singularity", "enroot", "ch-run", "kubectl", "nvidia-container-cli",
+        "oci runtime", "root@",
+    ),
+    sample="$ docker run --rm --gpus all nvidia/cuda:12.4.1-base-ubuntu22.04 nvidia-smi",
+)  # fmt: skip
+def container_seen(_match: re.Match[str]) -> ContainerSeen:
+    """An engine's command line, its error, or the prompt of a container."""
+    return ContainerSeen()

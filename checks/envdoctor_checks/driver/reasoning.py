@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from envdoctor.api import AskAdministrator, Evidence, Outcome, Reach, Remedy, Run, Severity, Symptom
+from envdoctor.api import Ask, AskAdministrator, Evidence, Outcome, Reach, Remedy, Run, Severity, Symptom
 from envdoctor.surroundings import Surroundings
 from envdoctor.tables import release_key
 from envdoctor_checks.driver.facts import (
@@ -35,6 +35,9 @@ REBOOT = Run(
     caveat="Running jobs end with it.",
     verify="nvidia-smi",
 )
+FOREIGN = ("nouveau", "nova_core", "nova", "NovaCore", "nvidiafb", "vfio-pci", "pci-stub", "xen-pciback")
+"""Kernel drivers that may have a GPU of NVIDIA's in place of its own."""
+WHY_NOT = Ask("sudo modprobe nvidia; sudo dmesg | tail -20", "why the kernel does not load the module")
 
 
 def wanted(torch: TorchBuild | None) -> bool:

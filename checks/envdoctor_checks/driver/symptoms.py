@@ -229,3 +229,9 @@ class MultiGpuLaunch(Symptom, frozen=True):
 
     symptom_name: ClassVar[str] = "driver.multi-gpu-launch"
     processes: int
+
+
+class ContainerSeen(Symptom, frozen=True):
+    """A container engine is at work in the text, so that what is missing may be missing inside a container only."""
+
+    symptom_name: ClassVar[str] = "driver.container-seen"

@@ -138,6 +138,12 @@ class SearchPath(Fact, frozen=True):
     fact_name: ClassVar[str] = "libraries.search-path"
     entries: tuple[SearchEntry, ...]
 
+    def joined(self, later: SearchPath) -> SearchPath:
+        """What two places of a text show, together."""
+        known = {each.entry for each in self.entries}
+        new = tuple(each for each in later.entries if each.entry not in known)
+        return SearchPath(entries=self.entries + new, source=self.source)
+
 
 class CurrentDirectory(Fact, frozen=True):
     """The watched libraries that lie in the current directory, which an empty element of a path makes loadable."""

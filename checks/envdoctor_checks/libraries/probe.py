@@ -11,26 +11,34 @@ from envdoctor.api import CouldNotLook, Host, Platform, Source, TargetPaths, Tie
 from envdoctor.probing.ldcache import Cache, parse
 from envdoctor_checks.libraries.check import check
 from envdoctor_checks.libraries.facts import (
+    CurrentDirectory,
     LibraryCopies,
     LibraryCopy,
     SearchEntry,
     SearchPath,
     StaleCacheLines,
     StaleLine,
+    WheelFiles,
 )
 from envdoctor_checks.libraries.names import is_watched, stem_of
 
 Place = Literal["wheel", "conda", "toolkit", "system", "ld-library-path"]
+Problem = Literal["empty", "too-short", "not-elf", "wrong-machine"]
 MACHINES = {"x86_64": 62, "amd64": 62, "aarch64": 183, "arm64": 183}
 """e_machine of an ELF header, by the processor's name."""
+CACHE = "/etc/ld.so.cache"
 
 
 @check.probe(tier=Tier.QUICK)
 def search_path(host: Host) -> SearchPath:
     """LD_LIBRARY_PATH as the loader splits it: at colons and semicolons, an empty element being the current directory."""
-    value = host.environ.get("LD_LIBRARY_PATH", "")
-    entries = [_entry(host, each) for each in re.split("[:;]", value)] if value else []
+    entries = [_entry(host, each) for each in _elements(host)]
     return SearchPath(entries=tuple(entries), source=Source("env", "LD_LIBRARY_PATH"))
+
+
+def _elements(host: Host) -> list[str]:
+    value = host.environ.get("LD_LIBRARY_PATH", "")
+    return re.split("[:;]", value) if value else []
 
 
 def _entry(host: Host, entry: str) -> SearchEntry:
@@ -46,40 +54,46 @@ def _entry(host: Host, entry: str) -> SearchEntry:
 
 
 @check.probe(tier=Tier.QUICK)
+def current_directory(host: Host) -> CurrentDirectory:
+    """What an empty element of a path would make loadable."""
+    names = tuple(name for name in _names(host, host.cwd) if ".so" in name and is_watched(name))
+    return CurrentDirectory(path=host.cwd, names=names, source=Source("file", host.cwd))
+
+
+@check.probe(tier=Tier.QUICK)
 def stale_cache_lines(host: Host) -> StaleCacheLines:
     """Lines of the cache for watched libraries whose file is gone."""
-    path = "/etc/ld.so.cache"
     try:
-        cache = parse(host.read(path, 16 << 20))
+        cache = parse(host.read(CACHE, 16 << 20))
     except FileNotFoundError:
-        return StaleCacheLines(lines=(), source=Source("file", path))  # musl, and images without ldconfig
+        return StaleCacheLines(lines=(), source=Source("file", CACHE))  # musl, and images without ldconfig
     except OSError as error:
-        raise CouldNotLook(f"{path}: {error.strerror}") from error
+        raise CouldNotLook(f"{CACHE}: {error.strerror}") from error
     if not isinstance(cache, Cache):
-        raise CouldNotLook(f"{path}: {cache.reason}: {cache.detail}", "ldconfig writes it anew")
+        raise CouldNotLook(f"{CACHE}: {cache.reason}: {cache.detail}", "ldconfig writes it anew")
     gone = [
         StaleLine(entry.soname, entry.path)
         for entry in cache.entries
         if is_watched(entry.soname) and not host.exists(entry.path)
     ]
-    return StaleCacheLines(lines=tuple(gone), source=Source("file", path))
+    return StaleCacheLines(lines=tuple(gone), source=Source("file", CACHE))
 
 
 @check.probe(tier=Tier.QUICK)
-def library_copies(host: Host, platform: Platform, paths: TargetPaths | None) -> LibraryCopies:
-    """Look where each kind of installation keeps its libraries."""
+def library_copies(
+    host: Host, platform: Platform, paths: TargetPaths | None, wheels: WheelFiles | None
+) -> LibraryCopies:
+    """Look where each kind of installation keeps its libraries, and in what LD_LIBRARY_PATH adds."""
     found: dict[str, LibraryCopy] = {}
     for folder, place in _folders(host, platform, paths):
         for name in _names(host, folder):
-            if is_watched(name):
-                path = f"{folder}/{name}"
-                found.setdefault(path, _copy(host, path, place, platform.machine))
+            path = f"{folder}/{name}"
+            if is_watched(name) and path not in found:
+                found[path] = _copy(host, path, place, platform.machine, wheels)
     return LibraryCopies(copies=tuple(found.values()), source=Source("file", "/"))
 
 
 def _folders(host: Host, platform: Platform, paths: TargetPaths | None) -> Iterator[tuple[str, Place]]:
-    for entry in filter(None, re.split("[:;]", host.environ.get("LD_LIBRARY_PATH", ""))):
-        yield os.path.join(host.cwd, entry).rstrip("/"), "ld-library-path"
     if paths is not None:
         yield from ((folder, "wheel") for folder in _wheel_folders(host, paths.site_packages))
         if paths.conda:
@@ -89,8 +103,10 @@ def _folders(host: Host, platform: Platform, paths: TargetPaths | None) -> Itera
             if name.startswith("cuda"):
                 yield f"{root}/{name}/lib64", "toolkit"
     triple = f"{platform.machine}-linux-gnu"
-    for folder in (f"/usr/lib/{triple}", "/usr/lib64", f"/lib/{triple}", "/usr/local/lib"):
+    for folder in (f"/usr/lib/{triple}", "/usr/lib64", "/usr/lib", f"/lib/{triple}", "/usr/local/lib"):
         yield folder, "system"
+    for entry in filter(None, _elements(host)):
+        yield os.path.normpath(os.path.join(host.cwd, entry)), "ld-library-path"
 
 
 def _wheel_folders(host: Host, site_packages: Iterable[str]) -> Iterator[str]:
@@ -111,27 +127,31 @@ def _names(host: Host, folder: str) -> tuple[str, ...]:
         return ()  # one unreadable folder must not hide the copies in all others; the loader skips it as well
 
 
-def _copy(host: Host, path: str, place: Place, machine: str) -> LibraryCopy:
-    file, problem = _behind(host, path), None
-    if file is not None:
-        problem = _problem(host, file, machine)
+def _copy(host: Host, path: str, place: Place, machine: str, wheels: WheelFiles | None) -> LibraryCopy:
+    file = _behind(host, path)
+    owner = wheels.owner(path) if wheels is not None and place == "wheel" else None
     return LibraryCopy(
         library=stem_of(path) or path,
         name=os.path.basename(path),
         path=path,
         file=file,
         place=place,
-        problem=problem,
+        owner=owner.distribution if owner else None,
+        problem=problem_of(host, file, machine) if file is not None else None,
     )
 
 
 def _behind(host: Host, path: str) -> str | None:
-    real = os.path.realpath(path) if host.live else host.resolve(path)
-    return real if host.exists(real) else None
+    """The file at the end of all links; None for a link that leads nowhere."""
+    try:
+        real = host.resolve(path)
+        return real if host.exists(real) else None
+    except (OSError, CouldNotLook):
+        return None
 
 
-def _problem(host: Host, file: str, machine: str) -> str | None:
-    """What keeps the loader from using a file, by its first bytes: the whole header is read elsewhere."""
+def problem_of(host: Host, file: str, machine: str) -> Problem | None:
+    """What keeps the loader from using a file, by its first bytes."""
     try:
         head = host.read(file, 64)
     except OSError:

@@ -101,6 +101,22 @@ class RequirementConflict(Symptom, frozen=True):
     """Its version; None where it is not installed."""
 
 
+class ModuleNotFound(Symptom, frozen=True):
+    """``No module named X``: the interpreter that ran does not have it."""
+
+    symptom_name: ClassVar[str] = "python.module-not-found"
+    module: str
+    """As written, ``torch`` or ``torch._C``."""
+
+
+class LeftoverWarned(Symptom, frozen=True):
+    """pip warns of a folder that an interrupted uninstallation left: ``~orch``."""
+
+    symptom_name: ClassVar[str] = "python.leftover-warned"
+    name: str
+    folder: str | None = None
+
+
 def normalised(name: str) -> str:
     """The name of a distribution as the packaging standard compares it: lower case, dashes."""
     parts = name.lower().replace("_", "-").replace(".", "-").split("-")

@@ -19,7 +19,7 @@ NAME = r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?"
 VERSION = r"\d[\w.+!-]*"
 COLUMNS = re.compile(rf"^({NAME})\s+({VERSION})(?:\s+(?P<rest>\S.*))?$")
 PINNED = re.compile(rf"^({NAME})(?:\[[^\]]*\])?===?({VERSION})$")
-FROM_URL = re.compile(rf"^({NAME}) @ \S*/[\w.]+?-({VERSION.replace('-', '')})-\S+\.whl")
+FROM_URL = re.compile(rf"^({NAME}) @ \S*/[\w.]+?-(\d[\w.+!%]*)-\S+\.whl")
 CONDA = re.compile(rf"^({NAME}|_\w[\w.-]*)\s+({VERSION})\s+(\S+)(?:\s+(\S+))?$")
 PIP = r"(?:\S*python\S* +-m +)?pip[\d.]*(?:\.exe)?"
 

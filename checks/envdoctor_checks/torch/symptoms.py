@@ -237,9 +237,11 @@ class WheelTaken(Symptom, frozen=True):
 
 
 class BuildIsolated(Symptom, frozen=True):
-    """pip builds a package in an environment of its own, which has no torch."""
+    """A package is built in an environment of its own, which has no torch."""
 
     symptom_name: ClassVar[str] = "torch.build-isolated"
+    package: str | None = None
+    """What is built, where the line says so."""
 
 
 class RegisteredTwice(Symptom, frozen=True):
@@ -253,3 +255,27 @@ class PackageInTraceback(Symptom, frozen=True):
 
     symptom_name: ClassVar[str] = "torch.package-in-traceback"
     module: str
+
+
+class OperatorMissing(Symptom, frozen=True):
+    """An operator that a package's compiled part should have registered with torch is not there."""
+
+    symptom_name: ClassVar[str] = "torch.operator-missing"
+    namespace: str
+    """``_C``, ``_moe_C``."""
+    operator: str
+
+
+class DllNotLoaded(Symptom, frozen=True):
+    """Windows could not load a library of torch's."""
+
+    symptom_name: ClassVar[str] = "torch.dll-not-loaded"
+    dll: str
+    code: int | None = None
+    """126: it, or something that it needs, is not there; 1114: its initialisation failed."""
+
+
+class Convolution3d(Symptom, frozen=True):
+    """A traceback ends in a three-dimensional convolution."""
+
+    symptom_name: ClassVar[str] = "torch.convolution-3d"
