@@ -66,11 +66,11 @@ def _is_plain(value: str) -> bool:
     """What is no secret: our own token, a placeholder, a number, a word of a message, the account of every
     Git URL.
     """
-    return (
+    return bool(
         "REDACTED" in value
         or value.startswith(("$", "<", "{", "*", "%"))
         or value in ("git", "None", "null", "true", "false")
         or value.isdigit()
         or (value.isalpha() and value.islower() and len(value) < 12)
-        or all(part.isidentifier() and part.islower() for part in value.split("."))
+        or (set("._") & set(value) and value.replace(".", "").replace("_", "").isalpha() and value.islower())
     )

@@ -136,7 +136,7 @@ def assert_silent(
 def read(checks: Checks, text: str, name: str = "-") -> Facts:
     """What the checks read out of a pasted text. Raises AssertionError when a reader breaks."""
     reading = read_text(text, name, _several(checks))
-    _require(not reading.broken, f"broken readers: {', '.join(reading.broken)}")
+    _require(not reading.broken, f"broken readers: {reading.broken}")
     return reading.facts
 
 

@@ -24,7 +24,7 @@ from tests.support import garden
 from tests.support.garden import Gates, GateStuck, Neighbours, Paths
 
 CHECKS = (core_check.check, garden.check)
-ALICE = {"user": "alice", "home": "/home/alice", "hostname": "leaf1-g3.hpc.acme.test"}
+ALICE = {"user": "alice", "home": "/home/alice", "hostname": "node-q4.hpc.acme.test"}
 FILE = Source("file", "/home/alice/x")
 
 
@@ -49,7 +49,7 @@ def redacted(text: str, **names: str) -> str:
         "version 10.3.5.147, v10.2.1.9",
         "vbios 96.00.5E.00.01",
         "0000:3b:00.0 and 00000000:3B:00.0 at 12:34:56",
-        "c10::Error::Error(c10::SourceLocation) + 0x57 (0x7f2b9197a897 in /opt/conda/lib/libc10.so)",
+        "c10::Error::what() const + 0x12 (0x7f0012345678 in /opt/x/libc10.so)",
         "127.0.0.1:29500 127.0.1.1 0.0.0.0 255.255.255.255 224.0.0.1 ::1 :: ff02::1",
         "172.17.0.1/16 and 192.168.122.1/24",
         "10.0.0.0/8 172.16.0.0/12 192.168.0.0/16",
@@ -135,14 +135,14 @@ def test_a_word_that_the_document_uses_as_a_term_is_no_name() -> None:
             "uid=1001(carol) gid=1001(carol) groups=44(video)",
             "uid=1001(user2) gid=1001(user2) groups=44(video)",
         ),
-        ("alice@leaf1-g3:~$ nvidia-smi", "user1@host1:~$ nvidia-smi"),
-        ("[root@leaf1-g3 ~]# ls", "[root@host1 ~]# ls"),
-        ("ssh carol@leaf9 nvidia-smi", "ssh user2@host2 nvidia-smi"),
-        ("on LEAF1-G3 and leaf1-g3.hpc.acme.test.", "on host1 and host1.example.com."),
-        ("gone: leaf7.hpc.acme.test", "gone: host2.example.com"),
-        ("Jul 18 06:22:07 dgx-a kernel: NVRM: Xid", "Jul 18 06:22:07 host2 kernel: NVRM: Xid"),
+        ("alice@node-q4:~$ nvidia-smi", "user1@host1:~$ nvidia-smi"),
+        ("[root@node-q4 ~]# ls", "[root@host1 ~]# ls"),
+        ("ssh carol@node-q9 nvidia-smi", "ssh user2@host2 nvidia-smi"),
+        ("on NODE-Q4 and node-q4.hpc.acme.test.", "on host1 and host1.example.com."),
+        ("gone: node-q7.hpc.acme.test", "gone: host2.example.com"),
+        ("May  3 08:09:10 dgx-a kernel: NVRM: Xid", "May  3 08:09:10 host2 kernel: NVRM: Xid"),
         ("2026-05-06T01:02:03+0000 dgx-a kernel: x", "2026-05-06T01:02:03+0000 host2 kernel: x"),
-        ("dgx-a:7141:7396 [5] NCCL INFO up; dgx-a", "host2:7141:7396 [5] NCCL INFO up; host2"),
+        ("dgx-a:411:532 [5] NCCL INFO up; dgx-a", "host2:411:532 [5] NCCL INFO up; host2"),
         ("failed to connect to (dgx-a, 29500)", "failed to connect to (host2, 29500)"),
         ("failed to connect to [dgx-a]:29500", "failed to connect to [host2]:29500"),
         ("MASTER_ADDR=dgx-a", "MASTER_ADDR=host2"),
@@ -150,9 +150,9 @@ def test_a_word_that_the_document_uses_as_a_term_is_no_name() -> None:
         ("ip-10-0-3-7.ec2.internal", "host2.example.com"),
         ("52.12.33.4 52.12.33.9 53.1.1.4", "192.0.2.4 192.0.2.9 198.51.100.4"),
         ("connect to 8.8.8.8:53", "connect to 192.0.2.8:53"),
-        ("fe80::a288:c2ff:fe70:a4d8%eth0<0>", "fe80::101%eth0<0>"),
-        ("remoteGidsfe80::a288:c2ff:fe70:a4d8", "remoteGidsfe80::101"),
-        ("fe80:0000:0000:0000:a288:c2ff:fe70:a4d8", "fe80:0000:0000:0000:0000:0000:0000:0101"),
+        ("fe80::9a03:9bff:fe12:3456%eth0<0>", "fe80::101%eth0<0>"),
+        ("remoteGidsfe80::9a03:9bff:fe12:3456", "remoteGidsfe80::101"),
+        ("fe80:0000:0000:0000:9a03:9bff:fe12:3456", "fe80:0000:0000:0000:0000:0000:0000:0101"),
         ("[2606:4700:1:2::1]:80 2606:4700:1:3::1", "[2001:db8:0:1::1]:80 2001:db8:0:2::1"),
         ("fd12:3456:789a::9 is near", "fd00::9 is near"),
         ("link/ether 0c:42:a1:03:00:12 0C-42-A1-03-00-12", "link/ether 02:00:00:00:00:01 02-00-00-00-00-01"),
@@ -165,7 +165,7 @@ def test_names_become_tokens_of_the_same_shape(text: str, expected: str) -> None
     assert redacted(text) == expected
 
 
-H100 = "8932f937-d72c-4106-c12f-20bd9faed9f6"
+H100 = "5e1f0c2a-7b3d-4e9a-8c61-0d9f2b4a6c8e"
 OTHER = "1b2c3d4e-aaaa-bbbb-cccc-1234567890ab"
 
 
@@ -187,11 +187,11 @@ def test_equal_identifiers_get_equal_tokens(text: str, expected: str) -> None:
 
 
 def test_the_start_of_an_identifier_means_what_it_meant() -> None:
-    twin = "8932f937-0000-4106-c12f-20bd9faed9f6"
+    twin = "5e1f0c2a-0000-4e9a-8c61-0d9f2b4a6c8e"
     redactor = Redactor()
-    one, start, stranger = redactor.tree([f"GPU-{H100}", "GPU-8932f937", "GPU-77777777"])
+    one, start, stranger = redactor.tree([f"GPU-{H100}", "GPU-5e1f0c2a", "GPU-77777777"])
     assert one == start != stranger
-    first, second, ambiguous = Redactor().tree([f"GPU-{H100}", f"GPU-{twin}", "GPU-8932f937"])
+    first, second, ambiguous = Redactor().tree([f"GPU-{H100}", f"GPU-{twin}", "GPU-5e1f0c2a"])
     assert first.startswith(ambiguous)
     assert second.startswith(ambiguous)
 
@@ -358,7 +358,7 @@ def test_networks_stay_networks(address: Any, length: int) -> None:
 
 def test_a_mapped_address_is_mapped_as_the_plain_one() -> None:
     plain, mapped, exploded = Redactor().tree(
-        ["inet 10.89.2.33", "::ffff:10.89.2.33", "0000:0000:0000:0000:0000:ffff:0a59:0221"]
+        ["inet 10.77.3.44", "::ffff:10.77.3.44", "0000:0000:0000:0000:0000:ffff:0a4d:032c"]
     )
     assert mapped == "::ffff:" + plain.removeprefix("inet ")
     assert ipaddress.ip_address(exploded) == ipaddress.ip_address(mapped)
@@ -371,7 +371,7 @@ def test_a_mapped_address_is_mapped_as_the_plain_one() -> None:
 def machine() -> Facts:
     gates = Gates(
         gates=(garden.Gate(f"GPU-{H100}", "1324722012345"), garden.Gate(f"GPU-{OTHER}", "1324722012346")),
-        visible="GPU-8932f937",
+        visible="GPU-5e1f0c2a",
         tags=frozenset(("alice",)),
         source=FILE,
     )
@@ -383,7 +383,7 @@ def machine() -> Facts:
         source=FILE,
     )
     around = Neighbours(
-        hostname="leaf1-g3",
+        hostname="node-q4",
         addresses={
             "eth0": "10.31.7.9/20",
             "lo": "127.0.0.1/8",
@@ -391,11 +391,11 @@ def machine() -> Facts:
             "eth1": "52.12.33.4/24",
         },
         master_addr="10.31.14.200",
-        log=("Jul 18 06:22:07 leaf1-g3 kernel: NVRM: GPU-8932f937", "serial 1324722012345 of alice"),
+        log=("May  3 08:09:10 node-q4 kernel: NVRM: GPU-5e1f0c2a", "serial 1324722012345 of alice"),
         source=FILE,
     )
     said = GateStuck(
-        gate=2, quote="alice@leaf1-g3: gate 2 is stuck", source=Source("text", "/home/alice/log", 3)
+        gate=2, quote="alice@node-q4: gate 2 is stuck", source=Source("text", "/home/alice/log", 3)
     )
     return Facts.of(gates, paths, around, said).merged(
         Facts(
@@ -438,11 +438,11 @@ def test_nothing_that_names_someone_is_left_and_no_key_is_changed() -> None:
     text = snapshot.encode(document).decode()
     for private_thing in (
         "alice",
-        "leaf1-g3",
+        "node-q4",
         "acme",
         H100,
         OTHER,
-        "8932f937",
+        "5e1f0c2a",
         "13247220",
         "10.31.",
         "52.12.33",
@@ -493,23 +493,23 @@ def test_own_names_come_from_the_environment_and_the_password_file(tmp_path: Any
     (tmp_path / "etc/passwd").write_text(
         "root:x:0:0::/root:/bin/sh\nalice:x:1000:1000::/data/alice:/bin/sh\n"
     )
-    (tmp_path / "etc/hostname").write_text("leaf1-g3\n")
+    (tmp_path / "etc/hostname").write_text("node-q4\n")
     assert own_names(host_tree(tmp_path, uid=1000, environ={})) == {
         "user": "alice",
         "home": "/data/alice",
-        "hostname": "leaf1-g3",
+        "hostname": "node-q4",
     }
     other = own_names(host_tree(tmp_path, uid=1000, environ={"USER": "al", "HOME": "/home/al"}))
     assert (other["user"], other["home"]) == ("al", "/home/al")
 
 
 def test_a_long_log_takes_no_long_time() -> None:
-    line = "Jul 18 06:22:07 leaf1-g3 kernel: [12345.678] NVRM: Xid (PCI:0000:3b:00): 79, pid=1234, name=python a.b.c.d:"
+    line = "May  3 08:09:10 node-q4 kernel: [12345.678] NVRM: Xid (PCI:0000:3b:00): 79, pid=1234, name=python a.b.c.d:"
     text = "\n".join(
         [line] * 5000 + ["x" * 100_000, "a." * 50_000, "1:" * 50_000, "/home/" * 20_000, "0-" * 50_000]
     )
     new = Redactor(**ALICE).text(text)
-    assert "leaf1-g3" not in new
+    assert "node-q4" not in new
     assert re.search(r"host1 kernel", new)
 
 
@@ -522,7 +522,7 @@ def test_a_report_keeps_its_own_vocabulary_and_loses_names() -> None:
     )
     target = TargetEntry("live", "/home/garden/.venv/bin/python", why="VIRTUAL_ENV is /home/garden/.venv")
     report = well.report(Seen(machine(), target), Selection())
-    redactor = Redactor(user="garden", home="/home/garden", hostname="leaf1-g3")
+    redactor = Redactor(user="garden", home="/home/garden", hostname="node-q4")
     new = redact_report(report, redactor)
     assert [(each.id, each.role, each.severity) for each in new.findings] == [
         (each.id, each.role, each.severity) for each in report.findings
@@ -532,5 +532,5 @@ def test_a_report_keeps_its_own_vocabulary_and_loses_names() -> None:
     assert [each.name for each in new.checks] == [each.name for each in report.checks]
     assert new.target.python == "/home/user1/.venv/bin/python"
     text = msgspec.json.encode(new).decode()
-    assert "leaf1-g3" not in text
+    assert "node-q4" not in text
     assert "/home/alice" not in text

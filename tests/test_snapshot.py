@@ -35,7 +35,7 @@ def doctor(*, with_garden: bool) -> Doctor:
 
 def full() -> Facts:
     gates = Gates(
-        gates=(garden.Gate("GPU-8932f937-d72c-4106-c12f-20bd9faed9f6", None),),
+        gates=(garden.Gate("GPU-5e1f0c2a-7b3d-4e9a-8c61-0d9f2b4a6c8e", None),),
         state="shut",
         height=2.25,
         by_row={3: "left"},

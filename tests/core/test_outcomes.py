@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import graphlib
+import itertools
 
 import pytest
 from hypothesis import given
@@ -45,7 +46,7 @@ def test_the_vocabulary_is_closed_and_acyclic() -> None:
 
 def test_the_chain_of_the_driver() -> None:
     chain = ["driver-loaded", "libcuda-loadable", "cuda-available", "kernel-on-gpu", "collective"]
-    for above, below in zip(chain, chain[1:], strict=False):
+    for above, below in itertools.pairwise(chain):
         assert above in upstream(below)
         assert below not in upstream(above)
 

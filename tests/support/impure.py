@@ -7,7 +7,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 LOOKING_MODULES = frozenset(
-    (
+    [
         "ctypes",
         "glob",
         "pathlib",
@@ -19,7 +19,7 @@ LOOKING_MODULES = frozenset(
         "subprocess",
         "tempfile",
         "time",
-    )
+    ]
 )
 LOOKING_NAMES = frozenset(
     [
@@ -65,7 +65,11 @@ def impure_names(function: Any) -> list[str]:
     todo, seen = [getattr(function, "function", function)], set()
     while todo:
         each = todo.pop()
-        if not isinstance(each, FunctionType) or each in seen or not each.__module__.startswith("envdoctor"):
+        if (
+            not isinstance(each, FunctionType)
+            or each in seen
+            or not each.__module__.startswith(("envdoctor", "tests"))
+        ):
             continue
         seen.add(each)
         for code in _codes(each.__code__):
@@ -91,5 +95,5 @@ def _looking(values: dict[str, object]) -> Iterator[str]:
             isinstance(value, ModuleType) and value.__name__ in ("os", "posixpath", "ntpath", "datetime")
         ) or (getattr(value, "__module__", "") == "datetime" and LOOKING_NAMES.intersection(values)):
             yield from (f"{name}.{each}" for each in LOOKING_NAMES.intersection(values))
-        elif name in ("open", "input", "print", "exec", "eval") and value is None:
+        elif name == "open" and value is None:
             yield name

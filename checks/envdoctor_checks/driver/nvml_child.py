@@ -44,6 +44,9 @@ HEALTH: tuple[Question, ...] = (
     ("utilization", "GetUtilizationRates", (), ("gpu", "memory")),
     ("pstate", "GetPerformanceState", (), ()),
     ("processes", "GetComputeRunningProcesses", (), ("pid", "usedGpuMemory")),
+    ("graphics_processes", "GetGraphicsRunningProcesses", (), ("pid", "usedGpuMemory")),
+    ("core_offset", "GetGpcClkVfOffset", (), ()),
+    ("memory_offset", "GetMemClkVfOffset", (), ()),
     ("recovery_action", "GetFieldValues", (("NVML_FI_DEV_GET_GPU_RECOVERY_ACTION"),), ()),
 )
 
@@ -138,6 +141,27 @@ def links(record, handle):
     if states:
         record["nvlinks"] = states
 
+def instances(record, handle):
+    """The MIG instances of a GPU; on one that is not in MIG mode there is nothing to ask."""
+    if (record.get("mig_mode") or [0])[0] != 1:
+        return
+    record["mig_instances"] = found = []
+    ask(record, "mig_max", "nvmlDeviceGetMaxMigDeviceCount", (handle,))
+    for index in range(min(record.get("mig_max", 0), 16)):
+        try:
+            instance = call("nvmlDeviceGetMigDeviceHandleByIndex", handle, index)
+        except pynvml.NVMLError:
+            continue
+        told = {}
+        ask(told, "name", "nvmlDeviceGetName", (instance,))
+        ask(told, "uuid", "nvmlDeviceGetUUID", (instance,))
+        ask(told, "memory", "nvmlDeviceGetMemoryInfo", (instance,), ("total", "used"))
+        found.append(told)
+
+def process_names(record):
+    for process in (record.get("processes") or []) + (record.get("graphics_processes") or []):
+        ask(process, "name", "nvmlSystemGetProcessName", (process["pid"],))
+
 def device(index):
     try:
         handle = call("nvmlDeviceGetHandleByIndex", index)
@@ -154,6 +178,8 @@ def device(index):
         ask(record, key, "nvmlDevice" + name, [handle] + words, fields)
     fabric(record, handle)
     links(record, handle)
+    instances(record, handle)
+    process_names(record)
     answer("device", **record)
 
 def main():

@@ -6,6 +6,7 @@ from envdoctor.api import (
     Ask,
     AskAdministrator,
     Confidence,
+    Evidence,
     Finding,
     Findings,
     Reach,
@@ -182,7 +183,10 @@ def packages_half_upgraded(
     seen = [each for each in said if each.name == MISMATCH]
     broken = bool(seen) or (nvml is not None and nvml.name == MISMATCH)
     odd = [each for each in packages.packages if each.state.startswith(("h", "iU", "iF", "iH"))]
-    evidence = (packages.shows(kernel.name, kernel.version), packages.shows(user.name, user.version))
+    evidence: tuple[Evidence, ...] = (
+        packages.shows(kernel.name, kernel.version),
+        packages.shows(user.name, user.version),
+    )
     evidence += tuple(packages.shows(f"dpkg state of {each.name}", each.state) for each in odd[:3]) + quoted(*seen[:1])
     if module and module.release:
         evidence += (module.shows("loaded module", module.release),)

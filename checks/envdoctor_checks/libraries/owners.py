@@ -1,0 +1,103 @@
+"""Which wheel owns a library, in which release torch wants it, and how to get it back."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from envdoctor.api import Install, Outcome, imports, library
+from envdoctor.tables import major_minor
+from envdoctor_checks.libraries.names import soname_major, stem_of
+from envdoctor_checks.libraries.tables import WheelLibraries, WheelLibrary
+from envdoctor_checks.python.facts import Distributions
+from envdoctor_checks.torch.facts import TorchBuild, TorchRequirements
+from envdoctor_checks.torch.tables import WheelPins
+
+
+class Around(msgspec.Struct, frozen=True):
+    """What is known of the torch that the libraries are for."""
+
+    table: WheelLibraries
+    build: TorchBuild | None = None
+    wanted: TorchRequirements | None = None
+    pins: WheelPins | None = None
+    installed: Distributions | None = None
+
+    @property
+    def cuda_major(self) -> int | None:
+        """The major of torch's CUDA."""
+        cuda = self.build.torch_cuda if self.build else None
+        return int(cuda.partition(".")[0]) if cuda else None
+
+    def owner(self, soname: str) -> WheelLibrary | None:
+        """The wheel that brings a library: torch's own CUDA major first where the SONAME fits several."""
+        rows = self.table.owners(soname)
+        if not rows:
+            stem = stem_of(soname)
+            rows = tuple(row for row in self.table.libraries if row.library == stem)
+            rows = rows if soname_major(soname) is None else ()
+        ours = [row for row in rows if row.cuda_major == self.cuda_major]
+        return (ours or list(rows))[-1] if rows else None
+
+    def specifier(self, distribution: str) -> str:
+        """What torch asks of a wheel, ``==12.8.90``; empty where nobody says."""
+        if self.wanted is not None:
+            asked = self.wanted.of(distribution)
+            return asked.specifier if asked else ""
+        if self.pins is None or self.build is None or self.build.version is None:
+            return ""
+        pins = self.pins.requirements(self.build.version) or {}
+        return pins.get(distribution, "") if self._is_default_build(pins) else ""
+
+    def _is_default_build(self, pins: dict[str, str]) -> bool:
+        """Whether the pins, which are those of PyPI's wheel, are this build's as well: by the CUDA runtime's release."""
+        cuda = self.build.torch_cuda if self.build else None
+        if cuda is None:
+            return bool(self.build and self.build.version and "+" not in self.build.version)
+        runtime = next((each for name, each in pins.items() if name.startswith("nvidia-cuda-runtime")), None)
+        release = re.search(r"\d[\d.]*", runtime or "")
+        return release is not None and major_minor(release.group()) == major_minor(cuda)
+
+    def requirement(self, distribution: str) -> str:
+        """What to hand to pip: with torch's pin, else the installed release, else that of torch's CUDA."""
+        asked = self.specifier(distribution)
+        if asked:
+            return distribution + asked
+        have = self.installed.version(distribution) if self.installed else None
+        if have:
+            return f"{distribution}=={have}"
+        cuda = self.build.torch_cuda if self.build else None
+        if cuda and re.match(r"nvidia-cuda-(?:runtime|nvrtc|cupti)", distribution):
+            return f"{distribution}=={'.'.join(map(str, major_minor(cuda)))}.*"
+        return distribution
+
+    def reinstall(self, distribution: str, why: str = "") -> Install:
+        """Put a wheel's files back."""
+        return Install((self.requirement(distribution),), reinstall=True, why=why)
+
+    @property
+    def brings_its_own(self) -> bool | None:
+        """Whether this torch gets its CUDA libraries from NVIDIA's wheels; None where that is not known."""
+        if self.wanted is not None:
+            return any(each.name.startswith("nvidia-") for each in self.wanted.requirements)
+        if self.installed is not None and self.installed.complete:
+            return any(each.name.startswith("nvidia-cu") for each in self.installed.distributions)
+        return None
+
+
+def broken_by(quote: str, soname: str) -> tuple[Outcome, ...]:
+    """What cannot be had because a library is missing or wrong, by the program's exception."""
+    return (library(soname), *failed(quote, soname))
+
+
+def failed(quote: str, soname: str) -> tuple[Outcome, ...]:
+    """What was seen to fail: an import by its exception; cuDNN's and NVRTC's parts are loaded when a kernel is run."""
+    if "libtorch" in quote or "/torch/" in quote or "import torch" in quote:
+        return (imports("torch"),)
+    if re.search(r"\b(?:ImportError|OSError|ValueError)\b", quote):
+        return (Outcome("import"),)
+    stem = stem_of(soname) or soname
+    if stem.startswith(("libcudnn", "libnvrtc", "libcublas")):
+        return (Outcome("kernel-on-gpu"),)
+    return ()
