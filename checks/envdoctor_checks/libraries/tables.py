@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import ClassVar
 
-from envdoctor.tables import Row, Table, load
+from envdoctor.tables import Row, Table, compare_releases, load
 
 
 class WheelLibrary(Row, frozen=True, kw_only=True):
@@ -68,3 +68,82 @@ def _pattern(soname: str) -> str:
 def wheel_libraries() -> WheelLibraries:
     """The libraries of the CUDA family and who owns them."""
     return load(__package__, "wheels", WheelLibraries)
+
+
+class LibstdcxxVersion(Row, frozen=True, kw_only=True):
+    """A version in libstdc++ and the first GCC that has it."""
+
+    symbol: str
+    """``GLIBCXX_3.4.30`` or ``CXXABI_1.3.13``."""
+    gcc: str
+
+
+class SystemGlibc(Row, frozen=True, kw_only=True):
+    """A base system and its glibc."""
+
+    system: str
+    glibc: str
+
+
+class Runtimes(Table, frozen=True, kw_only=True):
+    """What brings which libstdc++ and glibc."""
+
+    fact_name: ClassVar[str] = "libraries.runtimes"
+    libstdcxx: tuple[LibstdcxxVersion, ...]
+    systems: tuple[SystemGlibc, ...]
+    """Oldest glibc first."""
+
+    def gcc_for(self, symbol: str) -> str | None:
+        """The first GCC whose libstdc++ has a version; None for one that the table does not know."""
+        return next((row.gcc for row in self.libstdcxx if row.symbol == symbol), None)
+
+    def systems_for(self, glibc: str) -> tuple[SystemGlibc, ...]:
+        """The systems whose glibc is at least this one, the oldest first."""
+        return tuple(row for row in self.systems if compare_releases(row.glibc, glibc) >= 0)
+
+
+class CudnnUser(Row, frozen=True, kw_only=True):
+    """Some releases of a package, and the cuDNN major that they look for."""
+
+    distribution: str
+    module: str
+    first: str
+    below: str
+    cudnn: int
+
+    def holds(self, version: str) -> bool:
+        """Whether a release is among them."""
+        return (not self.first or compare_releases(version, self.first) >= 0) and (
+            not self.below or compare_releases(version, self.below) < 0
+        )
+
+
+class Through(Row, frozen=True, kw_only=True):
+    """A package that uses another one of the table."""
+
+    distribution: str
+    module: str
+    user: str
+
+
+class CudnnUsers(Table, frozen=True, kw_only=True):
+    """Packages that look for cuDNN by its name."""
+
+    fact_name: ClassVar[str] = "libraries.cudnn-users"
+    users: tuple[CudnnUser, ...]
+    through: tuple[Through, ...]
+
+    def of(self, distribution: str) -> tuple[CudnnUser, ...]:
+        """The rows of a package, or of what it uses."""
+        name = next((row.user for row in self.through if row.distribution == distribution), distribution)
+        return tuple(row for row in self.users if row.distribution == name)
+
+
+def runtimes() -> Runtimes:
+    """What brings which libstdc++ and glibc."""
+    return load(__package__, "runtimes", Runtimes)
+
+
+def cudnn_users() -> CudnnUsers:
+    """Packages that look for cuDNN by its name."""
+    return load(__package__, "cudnn_users", CudnnUsers)
