@@ -13,6 +13,7 @@ Wherever a check is asked for, several may be given, for rules that need another
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 from collections.abc import Iterable
@@ -33,21 +34,11 @@ if TYPE_CHECKING:
 
 Checks = Check | Iterable[Check]
 
-LOOKING = (
-    *("open", "mmap.", "os.", "pty.", "shutil.", "tempfile.", "glob.", "pathlib.", "fcntl.", "winreg."),
-    *(
-        "subprocess.",
-        "_thread.",
-        "signal.",
-        "ctypes.dlopen",
-        "syslog.",
-        "sqlite3.",
-        "socket.",
-        "urllib.",
-        "http.",
-    ),
+LOOKING = re.compile(
+    r"open$|ctypes\.dlopen$"
+    r"|(mmap|os|pty|shutil|tempfile|glob|pathlib|fcntl|winreg|subprocess|_thread|signal|syslog|sqlite3|socket|urllib|http)\."
 )
-"""Audit events, or the beginnings of their names, that tell of looking, running and connecting."""
+"""Audit events that tell of looking, running and connecting."""
 
 
 class NotPure(AssertionError):
@@ -68,7 +59,7 @@ class _Guard:
             self._installed = True
 
     def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self.heard is None or self.thread != threading.get_ident() or not event.startswith(LOOKING):
+        if self.heard is None or self.thread != threading.get_ident() or not LOOKING.match(event):
             return
         if sys._getframe(1).f_code.co_filename.startswith("<frozen importlib"):  # noqa: SLF001 - no other way
             return  # importing code is not looking at the machine

@@ -65,38 +65,36 @@ def _printed(block: Block, *, lists_variables: bool) -> Iterator[tuple[str, str]
         waiting = name.group(1) if name else None
 
 
-LIBC = re.compile(r"\bglibc-?\s?(\d\.\d+)")
 DISTRIBUTIONS = (
-    ("ubuntu", re.compile(r"\bUbuntu (\d\d\.\d\d)", re.IGNORECASE)),
-    ("debian", re.compile(r"\bDebian GNU/Linux (\d+)", re.IGNORECASE)),
-    ("rhel", re.compile(r"\b(?:Red Hat Enterprise Linux|RHEL)\D{0,12}(\d+(?:\.\d+)?)", re.IGNORECASE)),
-    ("rocky", re.compile(r"\bRocky Linux (\d+(?:\.\d+)?)", re.IGNORECASE)),
-    ("fedora", re.compile(r"\bFedora (?:Linux )?(\d\d)", re.IGNORECASE)),
-    ("centos", re.compile(r"\bCentOS (?:Linux |Stream )?(?:release )?(\d+)", re.IGNORECASE)),
-    ("amzn", re.compile(r"\bAmazon Linux (\d+)", re.IGNORECASE)),
-    ("arch", re.compile(r"\bArch Linux()\b", re.IGNORECASE)),
+    ("ubuntu", "ubuntu", r"\bUbuntu (\d\d\.\d\d)"),
+    ("debian", "debian", r"\bDebian GNU/Linux (\d+)"),
+    ("rhel", "red hat", r"\bRed Hat Enterprise Linux\D{0,12}(\d+(?:\.\d+)?)"),
+    ("rocky", "rocky linux", r"\bRocky Linux (\d+(?:\.\d+)?)"),
+    ("fedora", "fedora", r"\bFedora (?:Linux )?(\d\d)"),
+    ("centos", "centos", r"\bCentOS (?:Linux |Stream )?(?:release )?(\d+)"),
+    ("amzn", "amazon linux", r"\bAmazon Linux (\d+)"),
+    ("arch", "arch linux", r"\bArch Linux()\b"),
 )
-WINDOWS = re.compile(r"(?m)^(?:PS )?[A-Z]:\\|\bMicrosoft Windows|\bwin_amd64\b|File \"[A-Za-z]:\\")
-WSL = re.compile(r"microsoft-standard-WSL2|/usr/lib/wsl/|\bWSL2\b")
-ARM = re.compile(r"\baarch64\b|\barm64\b")
-LINUX = re.compile(r"/usr/|/home/|/opt/|linux-gnu|\bLinux\b|\.so\b")
+"""os-release's ID, a word that must be there before the pattern is tried, and the pattern, with the version."""
+WINDOWS = r"(?m)^(?:PS )?[A-Z]:\\|\bMicrosoft Windows|\bwin_amd64\b|File \"[A-Za-z]:\\"
+LINUX = ("/usr/", "/home/", "/opt/", "linux-gnu", "Linux", ".so.", ".so:")
 
 
 def _platform(text: str, name: str) -> Platform | None:
     """The platform, only where the text is clear about the system."""
-    windows, wsl = bool(WINDOWS.search(text)), bool(WSL.search(text))
-    if not windows and not wsl and not LINUX.search(text):
+    windows = bool(re.search(WINDOWS, text))
+    wsl = any(each in text for each in ("microsoft-standard-WSL2", "/usr/lib/wsl/", "WSL2"))
+    if not windows and not wsl and not any(each in text for each in LINUX):
         return None
-    distribution, version = None, None
-    for identity, pattern in DISTRIBUTIONS:
-        found = pattern.search(text)
-        if found:
+    low, distribution, version = text.lower(), None, None
+    for identity, word, pattern in DISTRIBUTIONS:
+        if word in low and (found := re.search(pattern, text, re.IGNORECASE)):
             distribution, version = identity, found.group(1) or None
             break
-    libc = LIBC.search(text)
+    libc = re.search(r"\bglibc-?\s?(\d\.\d+)", text) if "glibc" in text else None
     return Platform(
         system="windows" if windows and not wsl and not re.search(r"\.so\.\d", text) else "linux",
-        machine="aarch64" if ARM.search(text) else "x86_64",
+        machine="aarch64" if "aarch64" in text or "arm64" in text else "x86_64",
         distribution=distribution,
         distribution_version=version,
         libc="glibc" if libc else None,
@@ -107,16 +105,23 @@ def _platform(text: str, name: str) -> Platform | None:
 
 
 MANAGERS = (
-    ("uv", re.compile(r"\buv (?:pip|run|sync|add|venv|lock)\b")),
-    ("poetry", re.compile(r"\bpoetry (?:add|install|run|lock)\b|pypoetry")),
-    ("conda", re.compile(r"\b(?:conda|mamba|micromamba) (?:install|create|activate|list|env)\b|\(base\)|[/\\](?:mini|ana)?(?:conda|forge)3?[/\\]")),
-    ("pip", re.compile(r"\bpip3? (?:install|list|show|freeze|check)\b|/\.?venv/")),
-)  # fmt: skip
+    ("uv", "uv ", r"\buv (?:pip|run|sync|add|venv|lock)\b"),
+    ("poetry", "poetry", r"\bpoetry (?:add|install|run|lock)\b|pypoetry"),
+    (
+        "conda",
+        "conda",
+        r"\b(?:conda|mamba) (?:install|create|activate|list|env)\b|[/\\](?:mini|ana)?conda3?[/\\]",
+    ),
+    ("conda", "(base)", r"\(base\)"),
+    ("conda", "forge", r"\bmicromamba\b|[/\\](?:mini|mamba)forge3?[/\\]"),
+    ("pip", "pip", r"\bpip3? (?:install|list|show|freeze|check)\b"),
+    ("pip", "venv/", r"/\.?venv/"),
+)
 SYSTEM = (
-    ("apt", re.compile(r"\bapt(?:-get)? (?:install|update|upgrade)\b|\bdpkg\b")),
-    ("dnf", re.compile(r"\b(?:dnf|yum) (?:install|update|upgrade)\b")),
-    ("zypper", re.compile(r"\bzypper\b")),
-    ("pacman", re.compile(r"\bpacman -S")),
+    ("apt", ("apt install", "apt-get ", "apt update", "dpkg")),
+    ("dnf", ("dnf ", "yum ")),
+    ("zypper", ("zypper ",)),
+    ("pacman", ("pacman -S",)),
 )
 
 
@@ -125,9 +130,11 @@ def _surroundings(text: str, blocks: Sequence[Block], platform: Platform | None,
     python = re.search(r"[/\\](?:lib[/\\])?python(\d\.\d+)[/\\]", text)
     by_distribution = system_manager_of(platform.distribution, ()) if platform else None
     return Surroundings(
-        python_manager=next((manager for manager, seen in MANAGERS if seen.search(text)), None),
+        python_manager=next(
+            (name for name, word, seen in MANAGERS if word in text and re.search(seen, text)), None
+        ),
         system_manager=by_distribution
-        or next((manager for manager, seen in SYSTEM if seen.search(text)), None),
+        or next((name for name, words in SYSTEM if any(word in text for word in words)), None),
         root=_root(blocks),
         python_version=python.group(1) if python else None,
         source=Source("text", name),

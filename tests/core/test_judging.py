@@ -9,7 +9,7 @@ import pytest
 from envdoctor.check import Check
 from envdoctor.facts import Evidence, Fact, Facts, Source, Symptom, Unavailable
 from envdoctor.findings import Confidence, Finding, Findings, Severity, merged
-from envdoctor.judging import Judgement, Skipped, bind, judge, ranked
+from envdoctor.judging import Judgement, Skipped, bind, judge
 from envdoctor.outcomes import Outcome, library
 from envdoctor.remedies import NoFix
 from tests.core.kit import HERE, Bang, Engine, Fuel, Squeak, Wheels, car
@@ -345,57 +345,3 @@ def test_findings_of_the_core_are_ranked_with_the_rest() -> None:
     check.rule(by_bang)
     own = [("envdoctor/own", Finding(title="own", severity=Severity.NOTE))]
     assert said(judge(bind((check,), Facts.of(Bang())), own)) == ["bang 1", "own"]
-
-
-# Rank.
-
-
-def ranks(*findings: Finding) -> list[tuple[str, tuple[int, ...]]]:
-    return [
-        (each.finding.title, each.consequence_of) for each in ranked([("car/x", each) for each in findings])
-    ]
-
-
-def finding(title: str, **fields: Any) -> Finding:
-    return Finding(title=title, **fields)
-
-
-NOTE, WARNING = Severity.NOTE, Severity.WARNING
-LIKELY, POSSIBLE = Confidence.LIKELY, Confidence.POSSIBLE
-JOB, KERNEL, DRIVER = Outcome("job"), Outcome("kernel-on-gpu"), Outcome("driver-loaded")
-
-
-def test_order_of_roots() -> None:
-    order = [
-        finding("explains what was seen", severity=WARNING, breaks=(DRIVER,)),
-        finding("upstream", breaks=(library("a"),)),
-        finding("nothing broken"),
-        finding("likely", confidence=LIKELY, breaks=(library("a"),)),
-        finding("warning", severity=WARNING),
-        finding("note", severity=NOTE),
-    ]
-    shown = finding("shown", shows=(KERNEL,))
-    expected = [(each.title, ()) for each in order] + [("shown", (0,))]
-    assert ranks(*reversed(order), shown) == expected
-    assert ranks(shown, *order) == expected
-
-
-def test_what_is_merely_possible_neither_explains_nor_comes_first_for_it() -> None:
-    assert ranks(
-        finding("possible", confidence=POSSIBLE, breaks=(DRIVER,)),
-        finding("shown", severity=WARNING, shows=(JOB,)),
-    ) == [("shown", ()), ("possible", ())]
-
-
-def test_a_consequence_names_each_of_its_causes() -> None:
-    causes = (
-        finding("a", breaks=(DRIVER,)),
-        finding("b", breaks=(KERNEL,)),
-        finding("c", breaks=(library("x"),)),
-    )
-    assert ranks(finding("shown", shows=(JOB,)), *causes) == [
-        ("a", ()),
-        ("b", ()),
-        ("c", ()),
-        ("shown", (0, 1)),
-    ]

@@ -102,6 +102,10 @@ def test_then_the_first_on_path_that_is_not_our_own(made: Path) -> None:
     assert "envdoctor itself" in target.passed_over[0].why
 
 
+def test_a_relative_folder_of_path_is_one_of_the_current_folder(made: Path) -> None:
+    assert chosen(made, PATH="gone:venv/bin")[0] == f"{made}/venv/bin/python3"
+
+
 def test_our_own_last_and_said_plainly(made: Path) -> None:
     target = choose(here(made), None)
     assert (target.python, target.own, target.why) == (sys.executable, True, "no other interpreter was found")
@@ -215,6 +219,17 @@ def test_the_answer_is_what_the_interpreter_says_to_anyone(made: Path) -> None:
     assert list(paths.sys_path) == sys_path[1:]
     assert paths.externally_managed == os.path.exists(os.path.join(stdlib, "EXTERNALLY-MANAGED"))
     assert not paths.is_venv
+
+
+MANAGED = [path.parent for path in Path("/usr/lib").glob("python3.*/EXTERNALLY-MANAGED")]
+
+
+@pytest.mark.skipif(not MANAGED, reason="needs a Python that the system manages")
+def test_a_venv_of_a_python_that_the_system_manages_is_not_managed_itself(tmp_path: Path) -> None:
+    python = f"/usr/bin/{MANAGED[0].name}"
+    subprocess.run([python, "-m", "venv", "--without-pip", str(tmp_path / "venv")], check=True, timeout=60)
+    assert look_at_paths(here(tmp_path), target_of(python)).externally_managed
+    assert not look_at_paths(here(tmp_path), target_of(f"{tmp_path}/venv/bin/python")).externally_managed
 
 
 def test_an_environment_that_makes_noise_still_answers(tmp_path: Path) -> None:

@@ -39,10 +39,11 @@ def group_of(host: Host, controller: str) -> Group:
     paths = group_paths(host.text("/proc/self/cgroup") or "")
     if not paths:
         raise CouldNotLook("/proc/self/cgroup tells no control group")
-    for mount in mount_lines(host.text("/proc/self/mountinfo", limit=WHOLE) or ""):
+    mounts = mount_lines(host.text("/proc/self/mountinfo", limit=WHOLE) or "")
+    for mount in mounts:
         if mount.fstype == "cgroup" and controller in mount.super_options and controller in paths:
             return Group(1, tuple(_upwards(host, mount.target, mount.origin, paths[controller])))
-    for mount in mount_lines(host.text("/proc/self/mountinfo", limit=WHOLE) or ""):
+    for mount in mounts:
         if mount.fstype == "cgroup2" and "" in paths:
             return Group(2, tuple(_upwards(host, mount.target, mount.origin, paths[""])))
     raise CouldNotLook("no control groups are mounted here")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from functools import lru_cache
 
 import msgspec
 
@@ -34,20 +34,25 @@ class MountLine(msgspec.Struct, frozen=True):
 ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
-def mount_lines(text: str) -> Iterator[MountLine]:
-    """Every line of mountinfo that is whole; proc(5) has the format."""
-    for line in text.splitlines():
-        before, dash, after = line.partition(" - ")
-        left, right = before.split(" "), after.split(" ")
-        if dash and len(left) >= 6 and len(right) >= 2:
-            yield MountLine(
-                origin=_plain(left[3]),
-                target=_plain(left[4]),
-                options=frozenset(left[5].split(",")),
-                fstype=right[0],
-                device=_plain(right[1]),
-                super_options=frozenset(right[2].split(",")) if len(right) > 2 else frozenset(),
-            )
+@lru_cache(maxsize=4)
+def mount_lines(text: str) -> tuple[MountLine, ...]:
+    """Every line of mountinfo that is whole; proc(5) has the format. Several probes of one run ask for the same text."""
+    return tuple(line for line in map(_mount_line, text.splitlines()) if line is not None)
+
+
+def _mount_line(line: str) -> MountLine | None:
+    before, dash, after = line.partition(" - ")
+    left, right = before.split(" "), after.split(" ")
+    if not dash or len(left) < 6 or len(right) < 2:
+        return None
+    return MountLine(
+        origin=_plain(left[3]),
+        target=_plain(left[4]),
+        options=frozenset(left[5].split(",")),
+        fstype=right[0],
+        device=_plain(right[1]),
+        super_options=frozenset(right[2].split(",")) if len(right) > 2 else frozenset(),
+    )
 
 
 def _plain(field: str) -> str:

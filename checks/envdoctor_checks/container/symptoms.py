@@ -219,6 +219,12 @@ class OomKilled(Symptom, frozen=True):
     """As told: ``24Gi``, ``33554432kB``."""
 
 
+class Killed(Symptom, frozen=True):
+    """A process was killed by SIGKILL (exit status 137); nothing says why."""
+
+    symptom_name: ClassVar[str] = "container.killed"
+
+
 class PreloadSpoke(Symptom, frozen=True):
     """A preloaded vGPU library, or the loader about it."""
 

@@ -7,36 +7,37 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from envdoctor.api import Fact
-from envdoctor_checks.driver.symptoms import (  # noqa: F401 # the symptoms are as public as the facts
-    AdapterFailed as AdapterFailed,
-    ApiMismatch as ApiMismatch,
-    BarInvalid as BarInvalid,
-    BuildFailed as BuildFailed,
-    CallCrashed as CallCrashed,
-    CallHung as CallHung,
-    CompatRequested as CompatRequested,
-    CudaFailed as CudaFailed,
-    DeviceNodeFailed as DeviceNodeFailed,
-    DriverTooOld as DriverTooOld,
-    FabricManagerDown as FabricManagerDown,
-    FabricManagerRestarted as FabricManagerRestarted,
-    FabricVersionDiffers as FabricVersionDiffers,
-    GpuClaimed as GpuClaimed,
-    GpuNotSupported as GpuNotSupported,
-    LibcudaNamed as LibcudaNamed,
-    LibcudaNotOpened as LibcudaNotOpened,
-    LinkFailed as LinkFailed,
-    ModuleRefused as ModuleRefused,
-    MultiGpuLaunch as MultiGpuLaunch,
-    NeedsOpenModules as NeedsOpenModules,
-    NoDriverFound as NoDriverFound,
-    NvlsFailed as NvlsFailed,
-    NvmlFailed as NvmlFailed,
-    NvmlLibrary as NvmlLibrary,
-    Resumed as Resumed,
-    SmiFailed as SmiFailed,
-    SmiWithoutCuda as SmiWithoutCuda,
-)
+from envdoctor_checks.driver.symptoms import (
+    AdapterFailed,
+    ApiMismatch,
+    BarInvalid,
+    BuildFailed,
+    CallCrashed,
+    CallHung,
+    CompatRequested,
+    ContainerSeen,
+    CudaFailed,
+    DeviceNodeFailed,
+    DriverTooOld,
+    FabricManagerDown,
+    FabricManagerRestarted,
+    FabricVersionDiffers,
+    GpuClaimed,
+    GpuNotSupported,
+    LibcudaNamed,
+    LibcudaNotOpened,
+    LinkFailed,
+    ModuleRefused,
+    MultiGpuLaunch,
+    NeedsOpenModules,
+    NoDriverFound,
+    NvlsFailed,
+    NvmlFailed,
+    NvmlLibrary,
+    Resumed,
+    SmiFailed,
+    SmiWithoutCuda,
+)  # fmt: skip
 
 
 class KernelModule(Fact, frozen=True):
@@ -219,7 +220,16 @@ class LoadedModules(Fact, frozen=True):
         )
 
 
-MODULES = ("nvidia", "nvidia_uvm", "nvidia_modeset", "nvidia_drm", "nvgpu", "nouveau", "nova_core", "vfio_pci")
+MODULES = (
+    "nvidia",
+    "nvidia_uvm",
+    "nvidia_modeset",
+    "nvidia_drm",
+    "nvgpu",
+    "nouveau",
+    "nova_core",
+    "vfio_pci",
+)
 """The kernel modules that `LoadedModules` speaks of."""
 
 
@@ -339,3 +349,16 @@ class NvmlAnswers(Fact, frozen=True):
     devices: tuple[dict[str, Any], ...]
     """Per GPU, ``index`` and the answers. ``errors`` maps a key to the NVML error's name; ``error`` alone is a GPU
     for which NVML gave no handle."""
+
+
+__all__ = [
+    "MODULES", "AdapterFailed", "ApiMismatch", "BarInvalid", "BootTimes", "BuildFailed", "CallCrashed",
+    "CallHung", "CompatRequested", "ContainerSeen", "CudaFailed", "CudaInit", "DeviceNode",
+    "DeviceNodeFailed", "DeviceNodes", "Dkms", "DkmsBuild", "DriverCuda", "DriverPackages", "DriverRelease",
+    "DriverTooOld", "FabricManager", "FabricManagerDown", "FabricManagerRestarted", "FabricVersionDiffers",
+    "GpuClaimed", "GpuNotSupported", "KernelModule", "LibcudaNamed", "LibcudaNotOpened", "LinkFailed",
+    "LoadedModules", "ModuleFiles", "ModuleOnDisk", "ModuleRefused", "MultiGpuLaunch", "NeedsOpenModules",
+    "NoDriverFound", "NvlsFailed", "NvmlAnswers", "NvmlFailed", "NvmlInit", "NvmlLibrary", "Package",
+    "PciDevice", "PciDevices", "Resumed", "RunningKernel", "SecureBoot", "SmiFailed", "SmiWithoutCuda",
+    "UserLibraries", "UserLibrary",
+]  # fmt: skip

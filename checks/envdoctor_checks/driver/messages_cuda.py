@@ -71,7 +71,16 @@ def cuda_error_words(match: re.Match[str]) -> CudaFailed:
 @check.message(
     r"(?i)(?:\bError |CUDA (?:driver )?error:? |cuInit\S* (?:returned|failed with|=|->|gave|results in)\s*(?:error )?"
     r"|\[|UNKNOWN_CUDA_ERROR \()(3|34|100|101|802|803|804|999)\b(?=[:)\]\s]|$).*?(?:cu[A-Z]|CUDA|system|compat|$)",
-    needles=("error 8", "error 999", "error: 999", "error: 8", "error 34", "error 100", "cuinit", "unknown_cuda_error"),
+    needles=(
+        "error 8",
+        "error 999",
+        "error: 999",
+        "error: 8",
+        "error 34",
+        "error 100",
+        "cuinit",
+        "unknown_cuda_error",
+    ),
     sample="numba.cuda.cudadrv.driver.CudaAPIError: [999] Call to cuInit results in CUDA_ERROR_UNKNOWN",
 )
 def cuda_error_number(match: re.Match[str]) -> CudaFailed | None:
@@ -180,7 +189,9 @@ def libcuda_named(match: re.Match[str]) -> LibcudaNamed:
 )
 def compat_requested(match: re.Match[str]) -> CompatRequested:
     """A variable that puts a compatibility library first, where it is set or printed."""
-    name, value = next(pair for pair in zip(match.groups()[::2], match.groups()[1::2], strict=True) if pair[0])
+    name, value = next(
+        pair for pair in zip(match.groups()[::2], match.groups()[1::2], strict=True) if pair[0]
+    )
     return CompatRequested(variable=name, value=value)
 
 

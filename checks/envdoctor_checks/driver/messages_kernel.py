@@ -229,15 +229,18 @@ def resumed(_match: re.Match[str]) -> Resumed:
     return Resumed()
 
 
+SAYS_MISSING = r"No such file|no such file"
+SAYS_CLOSED = r"[Pp]ermission denied|[Oo]peration not permitted"
+
+
 @check.message(
-    r"(?:cannot access|cannot open|could not open|open|opening|stat|failed to open|error opening|No such file or directory:)"
-    r" ['\"‘`]?(?P<path>/dev/nvidia[\w-]*\*?)['\"’]?(?:: | for reading: | \(|\.? ?)?(?P<why>No such file|Permission denied|Operation not permitted|no such file|permission denied|operation not permitted)?",
+    rf"(?P<path>/dev/nvidia[\w-]*\*?)[^\w\s/:]?:? ?\(?(?P<after>{SAYS_MISSING}|{SAYS_CLOSED})"
+    rf"|(?P<before>{SAYS_MISSING}|{SAYS_CLOSED})[^/\n]{{0,20}}[^\w\s/]?(?P<named>/dev/nvidia[\w-]*)",
     needles="/dev/nvidia",
     sample="ls: cannot access '/dev/nvidia-uvm': No such file or directory",
 )
-def device_node_failed(match: re.Match[str]) -> DeviceNodeFailed | None:
-    """A device file that is not there or may not be opened."""
-    said = (match["why"] or ("no such file" if "No such file" in match[0] else "")).lower()
-    if not said:
-        return None
-    return DeviceNodeFailed(path=match["path"], problem="missing" if said.startswith("no such") else "permission")
+def device_node_failed(match: re.Match[str]) -> DeviceNodeFailed:
+    """A device file that is not there or may not be opened: the reason after the path, as in C, or before, as in Python."""
+    said = (match["after"] or match["before"]).lower()
+    path = match["path"] or match["named"]
+    return DeviceNodeFailed(path=path, problem="missing" if said.startswith("no such") else "permission")

@@ -124,7 +124,9 @@ def smi_without_cuda(_match: re.Match[str]) -> SmiWithoutCuda:
 
 
 @check.message(
-    r"fabric manager NVIDIA GPU driver interface version (?P<manager>" + RELEASE + r") do(?:es)?n't match with driver version"
+    r"fabric manager NVIDIA GPU driver interface version (?P<manager>"
+    + RELEASE
+    + r") do(?:es)?n't match with driver version"
     r" (?P<driver>" + RELEASE + r")",
     needles="driver interface version",
     sample=(

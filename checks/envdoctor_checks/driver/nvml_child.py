@@ -142,7 +142,7 @@ def links(record, handle):
         record["nvlinks"] = states
 
 def instances(record, handle):
-    """The MIG instances of a GPU; on one that is not in MIG mode there is nothing to ask."""
+    # on a GPU that is not in MIG mode there is nothing to ask
     if (record.get("mig_mode") or [0])[0] != 1:
         return
     record["mig_instances"] = found = []

@@ -152,7 +152,9 @@ def _cuda_facts(result: ChildResult) -> Iterator[Any]:
             source=Source("call", "cuInit"),
         )
     else:
-        yield from _missing(failed.quote if failed else f"the child that calls cuInit {failure(result)}", CudaInit)
+        yield from _missing(
+            failed.quote if failed else f"the child that calls cuInit {failure(result)}", CudaInit
+        )
 
 
 def _driver_cuda(stages: dict[str, dict[str, Any]]) -> Iterator[DriverCuda | Unavailable]:

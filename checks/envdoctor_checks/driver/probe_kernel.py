@@ -97,7 +97,9 @@ def _pci_device(host: Host, address: str) -> PciDevice:
 def _model(host: Host, address: str) -> str | None:
     """The model's name, which the loaded driver tells per GPU."""
     text = host.text(f"/proc/driver/nvidia/gpus/{address}/information") or ""
-    return next((line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("Model:")), None)
+    return next(
+        (line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("Model:")), None
+    )
 
 
 def without_gpu(pci: PciDevices | Unavailable | None) -> bool:
@@ -154,7 +156,8 @@ def _dkms_builds(host: Host, module: str, release: str) -> list[DkmsBuild]:
     if not kernels:
         return [DkmsBuild(module, release, None, "added")]
     return [
-        DkmsBuild(module, release, kernel, "installed" if _has_module(host, kernel) else "built") for kernel in kernels
+        DkmsBuild(module, release, kernel, "installed" if _has_module(host, kernel) else "built")
+        for kernel in kernels
     ]
 
 
@@ -164,7 +167,9 @@ def secure_boot(host: Host) -> SecureBoot:
     folder = "/sys/firmware/efi/efivars"
     path = f"{folder}/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
     if not host.names("/sys/firmware"):
-        raise CouldNotLook("/sys/firmware is hidden here, as in most containers", "mokutil --sb-state, on the host")
+        raise CouldNotLook(
+            "/sys/firmware is hidden here, as in most containers", "mokutil --sb-state, on the host"
+        )
     if not host.exists("/sys/firmware/efi"):
         return SecureBoot(enabled=None, source=Source("file", "/sys/firmware/efi"))
     if not host.names(folder):

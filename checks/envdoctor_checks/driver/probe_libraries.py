@@ -22,7 +22,11 @@ Via = Literal["cache", "directory", "ld-library-path"]
 def default_directories(machine: str, debian: bool) -> tuple[str, ...]:
     """Where the loader looks without being told: Debian's multiarch folders, or the 64-bit ones of the others."""
     own = f"{machine}-linux-gnu"
-    return (f"/usr/lib/{own}", f"/lib/{own}", "/usr/lib", "/lib") if debian else ("/usr/lib64", "/lib64", "/usr/lib")
+    return (
+        (f"/usr/lib/{own}", f"/lib/{own}", "/usr/lib", "/lib")
+        if debian
+        else ("/usr/lib64", "/lib64", "/usr/lib")
+    )
 
 
 def other_directories(machine: str) -> tuple[str, ...]:
@@ -48,7 +52,9 @@ def other_directories(machine: str) -> tuple[str, ...]:
 
 
 @check.probe(tier=Tier.QUICK)
-def user_libraries(host: Host, platform: Platform, module: KernelModule | Unavailable | None) -> UserLibraries:
+def user_libraries(
+    host: Host, platform: Platform, module: KernelModule | Unavailable | None
+) -> UserLibraries:
     """Every libcuda and libnvidia-ml, by the loader's own sources first."""
     found: dict[str, UserLibrary] = {}
     for path, via in _candidates(host, platform):

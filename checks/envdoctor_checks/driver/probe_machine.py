@@ -29,7 +29,9 @@ CLOCK_TICKS = 100
 @check.probe(tier=Tier.QUICK)
 def device_nodes(host: Host) -> DeviceNodes:
     """Owner, mode and openability of every device file of the driver."""
-    paths = [f"/dev/{name}" for name in host.names("/dev") or () if name.startswith("nvidia") or name == "dxg"]
+    paths = [
+        f"/dev/{name}" for name in host.names("/dev") or () if name.startswith("nvidia") or name == "dxg"
+    ]
     for folder in ("/dev/nvidia-caps", "/dev/nvidia-caps-imex-channels"):
         paths += [f"{folder}/{name}" for name in host.names(folder) or ()]
     status = {path: host.status(path) for path in paths}
@@ -119,7 +121,8 @@ def fabric_manager(
         (
             release_in(package.version)
             for package in (packages.packages if packages else ())
-            if package.name.startswith("nvidia-fabricmanager") and package.state.startswith(("ii", "hi", "inst"))
+            if package.name.startswith("nvidia-fabricmanager")
+            and package.state.startswith(("ii", "hi", "inst"))
         ),
         None,
     )

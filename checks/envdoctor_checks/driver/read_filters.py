@@ -21,16 +21,21 @@ def shown_by(command: str, listing: str) -> Callable[[str], bool] | None:
         if re.search(listing, statement):
             if CUTTING.search(statement):
                 return None
-            filters = _filters(statement)
-            return None if filters is None else lambda name: all(keep(name) for keep in filters)
+            return _all_of(_filters(statement))
     return None
+
+
+def _all_of(filters: list[Callable[[str], bool]] | None) -> Callable[[str], bool] | None:
+    return None if filters is None else lambda line: all(keep(line) for keep in filters)
 
 
 def _filters(statement: str) -> list[Callable[[str], bool]] | None:
     filters = []
     for part in (each.strip() for each in _pipeline(statement)):
         told, awk = GREP.match(part), AWK.match(part)
-        pattern = _grep_pattern(told["kind"], told["rest"]) if told else _compiled(awk["pattern"]) if awk else None
+        pattern = (
+            _grep_pattern(told["kind"], told["rest"]) if told else _compiled(awk["pattern"]) if awk else None
+        )
         if (told or awk) and pattern is None:
             return None
         if pattern is not None:
@@ -77,7 +82,9 @@ def _grep_pattern(kind: str, rest: str) -> Callable[[str], bool] | None:
 
 def _compiled(pattern: str, *, ignore_case: bool = False) -> Callable[[str], bool] | None:
     try:
-        compiled = re.compile(pattern.replace(r"\<", r"\b").replace(r"\>", r"\b"), re.IGNORECASE if ignore_case else 0)
+        compiled = re.compile(
+            pattern.replace(r"\<", r"\b").replace(r"\>", r"\b"), re.IGNORECASE if ignore_case else 0
+        )
     except re.error:
         return None
     return lambda name: compiled.search(name) is not None

@@ -80,7 +80,9 @@ def lsmod(found: FoundBlock) -> Iterator[LoadedModules]:
     words = [line.text.split() for line in found.block.lines]
     loaded = {each[0].replace("-", "_") for each in words if len(each) > 1 and each[1].isdigit()}
     shown = shown_by(found.block.command or "", r"lsmod\b|/proc/modules")
-    absent = tuple(name for name in MODULES if name not in loaded and shown is not None and shown(f"{name} 1 0"))
+    absent = tuple(
+        name for name in MODULES if name not in loaded and shown is not None and shown(f"{name} 1 0")
+    )
     known = tuple(name for name in MODULES if name in loaded)
     if known or absent:
         yield LoadedModules(loaded=known, absent=absent, source=TEXT)
@@ -100,7 +102,9 @@ def lspci(found: FoundBlock) -> Iterator[PciDevices]:
     listed = _pci_devices(lines)
     filtered = re.search(r"(?i)nvidia|10de", found.block.command or "")
     if listed or (filtered and not lines):
-        yield PciDevices(devices=tuple(listed), drivers_known=_shows_drivers(lines, found.command), source=TEXT)
+        yield PciDevices(
+            devices=tuple(listed), drivers_known=_shows_drivers(lines, found.command), source=TEXT
+        )
 
 
 @check.reader(starts=PCI_LINE.pattern, ends=r"^\S", max_lines=12)
@@ -144,11 +148,15 @@ DKMS_LINE = re.compile(
 )
 
 
-@check.reader(command=r"(?:\S*/)?dkms status\b", starts=r"^nvidia[\w-]*[/,] ?\d{3}\.\d[\w.-]*(?:, [^,:]+)*: \w+")
+@check.reader(
+    command=r"(?:\S*/)?dkms status\b", starts=r"^nvidia[\w-]*[/,] ?\d{3}\.\d[\w.-]*(?:, [^,:]+)*: \w+"
+)
 def dkms_status(found: FoundBlock) -> Iterator[Dkms]:
     """``nvidia/535.183.01, 6.8.0-45-generic, x86_64: installed``; older releases put a comma after the name."""
     matches = [DKMS_LINE.match(line.text) for line in found.block.lines]
-    builds = tuple(DkmsBuild(each["module"], each["release"], each["kernel"], each["state"]) for each in matches if each)
+    builds = tuple(
+        DkmsBuild(each["module"], each["release"], each["kernel"], each["state"]) for each in matches if each
+    )
     if builds or not found.block.lines:
         yield Dkms(builds=builds, source=TEXT)
 

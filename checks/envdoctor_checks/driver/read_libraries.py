@@ -15,7 +15,9 @@ from envdoctor_checks.driver.read_filters import shown_by
 TEXT = Source("text")
 NAME = r"lib(?:cuda|nvidia-ml)\.so(?:\.\d+)*"
 CACHE_LINE = re.compile(rf"^\s*(?P<name>{NAME}) \((?P<abi>[^)]*)\) => (?P<path>/\S+)")
-FILE = re.compile(rf"(?P<path>(?:(?<=\s)|(?<=^)|(?<='))(?:/[^\s']*/)?{NAME})'?(?: -> (?P<target>\S+))?(?=\s|$)")
+FILE = re.compile(
+    rf"(?P<path>(?:(?<=\s)|(?<=^)|(?<='))(?:/[^\s']*/)?{NAME})'?(?: -> (?P<target>\S+))?(?=\s|$)"
+)
 DEFAULT = re.compile(r"^/(?:usr/)?lib(?:64|/[\w]+-linux-gnu)?$")
 
 
@@ -65,7 +67,7 @@ def library_line(found: FoundBlock) -> Iterator[UserLibraries]:
 def _folder(command: str) -> str:
     """The directory that is listed, where names come without one."""
     paths = [word.strip("'\"") for word in command.split()[1:] if word.startswith("/")]
-    if not paths or "*" in paths[0] or posixpath.basename(paths[0]).startswith("lib") and ".so" in paths[0]:
+    if not paths or "*" in paths[0] or (posixpath.basename(paths[0]).startswith("lib") and ".so" in paths[0]):
         return ""
     return paths[0].rstrip("/")
 
@@ -92,7 +94,9 @@ def via_of(path: str) -> Via:
 def _not_found(found: FoundBlock, seen: set[str]) -> tuple[str, ...]:
     """What a search of the whole machine was asked for and did not show."""
     command = found.command or ""
-    if not re.match(r"(?:\S*/)?find /(?:usr)?/?\s", command) or re.search(r"\|\s*(?:head|tail|wc)\b", found.block.command or ""):
+    if not re.match(r"(?:\S*/)?find /(?:usr)?/?\s", command) or re.search(
+        r"\|\s*(?:head|tail|wc)\b", found.block.command or ""
+    ):
         return ()
     patterns = re.findall(r"-i?name\s+(\S+)", command.replace("'", "").replace('"', "").replace("\\", ""))
     asked = (name for name in SONAMES if any(_glob(pattern, name) for pattern in patterns))

@@ -24,7 +24,9 @@ LONG = re.compile(
     r"^c(?P<mode>[rwxsStT-]{9})[.+@]?\s+\d+\s+(?P<owner>\S+)\s+(?P<group>\S+)\s+(?P<major>\d+),\s*(?P<minor>\d+)\s+.*?"
     r"\s(?:/dev/)?(?P<name>nvidia[\w/-]*|dxg)$"
 )
-BARE = re.compile(r"(?<![\w/:'\"])(?:/dev/)?(nvidia(?:ctl|-uvm(?:-tools)?|-modeset|-caps|-nvswitch\w*|\d+)|dxg)(?=\s|$)")
+BARE = re.compile(
+    r"(?<![\w/:'\"])(?:/dev/)?(nvidia(?:ctl|-uvm(?:-tools)?|-modeset|-caps|-nvswitch\w*|\d+)|dxg)(?=\s|$)"
+)
 LS = re.compile(r"(?:\S*/)?(?:ls|find|stat)\b")
 
 
@@ -85,7 +87,9 @@ def _covered(command: str, whole: str) -> frozenset[str]:
     words = [word.strip("'\"") for word in command.split()[1:]]
     named = {path for path in ESSENTIAL if path in words}
     everything = any(word in ("/dev/nvidia*", "/dev/nvidia?*", "/dev/nv*") for word in words)
-    filtered = any(word in ("/dev", "/dev/") for word in words) and re.search(r"grep\b[^|]*\bnvidia['\"]?\s*(?:$|\||;)", whole)
+    filtered = any(word in ("/dev", "/dev/") for word in words) and re.search(
+        r"grep\b[^|]*\bnvidia['\"]?\s*(?:$|\||;)", whole
+    )
     return frozenset(ESSENTIAL) if everything or filtered else frozenset(named)
 
 
@@ -93,8 +97,12 @@ DPKG = re.compile(
     r"^(?:(?P<state>[uihrp][ncHUFWti]R?)\s+)?(?P<name>[a-z0-9][a-z0-9+.-]+)(?::\w+)?[\s]+(?P<version>(?:\d+:)?\d[\w.+~:-]*)(?:\s|$)"
 )
 APT = re.compile(r"^(?P<name>[a-z0-9][a-z0-9+.-]+)/\S+ (?P<version>\S+) \S+ \[installed")
-RPM = re.compile(r"^(?P<name>[A-Za-z][\w+.-]*?)-(?P<version>(?:\d+:)?\d[\w.~^]*-[\w.~+]+)\.(?:x86_64|aarch64|noarch|i686)$")
-AKMOD = re.compile(r"^(?P<name>kmod-nvidia)-\S+\.(?:x86_64|aarch64)-(?P<version>\d+\.[\d.]+-[\w.]+)\.(?:x86_64|aarch64)$")
+RPM = re.compile(
+    r"^(?P<name>[A-Za-z][\w+.-]*?)-(?P<version>(?:\d+:)?\d[\w.~^]*-[\w.~+]+)\.(?:x86_64|aarch64|noarch|i686)$"
+)
+AKMOD = re.compile(
+    r"^(?P<name>kmod-nvidia)-\S+\.(?:x86_64|aarch64)-(?P<version>\d+\.[\d.]+-[\w.]+)\.(?:x86_64|aarch64)$"
+)
 LISTS_PACKAGES = r"(?:\S*/)?(?:dpkg|dpkg-query|apt|apt-cache|rpm|dnf|yum|zypper|pacman)\b"
 
 

@@ -21,7 +21,9 @@ ROW = re.compile(
     r"^\|\s+(\d+)\s+(\S.*?)\s+(?:On|Off|N/A|Enabled|Disabled|WDDM|TCC|MCDM|ERR!)\s*\|\s*"
     r"([0-9A-Fa-f]{8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7])\s"
 )
-NAME_ONLY = re.compile(r"^\|\s+(\d+)\s+((?:NVIDIA|Tesla|Quadro|GeForce|GRID|TITAN)\b.*?)\s+(?:On|Off|WDDM|TCC)\s*\|")
+NAME_ONLY = re.compile(
+    r"^\|\s+(\d+)\s+((?:NVIDIA|Tesla|Quadro|GeForce|GRID|TITAN)\b.*?)\s+(?:On|Off|WDDM|TCC)\s*\|"
+)
 MEMORY = re.compile(r"\|\s*\d+MiB /\s*(\d+)MiB\s*\|")
 LISTED = re.compile(r"^\s*GPU (\d+): (.+?)\s*(?:\(UUID: ?(GPU-[\w-]+)?\)?.*|\(UUID\b.*)?$")
 QUERY = re.compile(r"--query-gpu[= ]([\w.,]+)")
@@ -107,7 +109,9 @@ def _csv(lines: list[str], columns: list[str], *, counted: bool) -> Told:
         cells = [cell.strip() for cell in (line[times.end() :] if times else line).split(",")]
         if len(cells) == len(columns) and not cells[0].startswith(columns[0]):
             rows += [dict(zip(columns, cells, strict=True))] * (int(times[1]) if times else 1)
-    release = next((row["driver_version"] for row in rows if row.get("driver_version", "")[:1].isdigit()), None)
+    release = next(
+        (row["driver_version"] for row in rows if row.get("driver_version", "")[:1].isdigit()), None
+    )
     if release:
         yield DriverRelease(release=release, source=TEXT)
     if "name" in columns or "gpu_name" in columns:
@@ -116,13 +120,12 @@ def _csv(lines: list[str], columns: list[str], *, counted: bool) -> Told:
 
 def _csv_device(position: int, row: dict[str, str]) -> GpuDevice:
     index, memory = row.get("index", ""), row.get("memory.total", "").partition(" ")[0]
-    told = gpu(
+    return gpu(
         int(index) if index.isdigit() else position,
         row.get("name") or row["gpu_name"],
         row.get("uuid") or row.get("gpu_uuid"),
         int(memory) if memory.isdigit() else None,
     )
-    return told
 
 
 def _report(lines: list[str]) -> Told:

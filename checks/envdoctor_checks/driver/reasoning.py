@@ -64,7 +64,9 @@ def with_driver(gpus: tuple[PciDevice, ...], *names: str) -> tuple[PciDevice, ..
     """The GPUs that one of these kernel drivers has, by names as sysfs or lspci spell them."""
     wanted_names = {name.lower().replace("_", "").replace("-", "") for name in names}
     return tuple(
-        gpu for gpu in gpus if (gpu.kernel_driver or "").lower().replace("_", "").replace("-", "") in wanted_names
+        gpu
+        for gpu in gpus
+        if (gpu.kernel_driver or "").lower().replace("_", "").replace("-", "") in wanted_names
     )
 
 

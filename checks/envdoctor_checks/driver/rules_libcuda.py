@@ -18,7 +18,6 @@ from envdoctor.api import (
     Remedy,
     Run,
     SetVariable,
-    Severity,
     Variables,
 )
 from envdoctor.surroundings import Surroundings
@@ -107,14 +106,21 @@ def _compute_packages(
     }
     if names & {"libnvidia-ml1", "nvidia-kernel-dkms", "nvidia-alternative"}:
         chosen = [lines["debian"]]
-    elif any(name.startswith(("libnvidia-", "nvidia-dkms-", "nvidia-driver-")) and name[-1:].isdigit() for name in names):
+    elif any(
+        name.startswith(("libnvidia-", "nvidia-dkms-", "nvidia-driver-")) and name[-1:].isdigit()
+        for name in names
+    ):
         chosen = [lines["ubuntu"]]
     elif any(name.startswith("akmod-nvidia") for name in names):
         chosen = [lines["rpmfusion"]]
     elif around is not None and around.system_manager in ("dnf", "zypper", "pacman"):
         return (InstallSystem("nvidia-compute", why=why),)
     else:
-        chosen = [f"{lines['ubuntu']}  # Ubuntu", f"{lines['debian']}  # Debian", f"{lines['rpm']}  # RHEL, Fedora"]
+        chosen = [
+            f"{lines['ubuntu']}  # Ubuntu",
+            f"{lines['debian']}  # Debian",
+            f"{lines['rpm']}  # RHEL, Fedora",
+        ]
     return (
         Run(
             title=f"install {why}",
@@ -143,7 +149,9 @@ def _programs_found_none(
 ) -> Findings:
     """A program finds no libcuda though the kernel's side answers."""
     missing = _not_found(not_found)
-    said = quoted(*found_none[:1], *missing[:1], *smi[:1], *(each for each in not_opened if each.library == SONAME))
+    said = quoted(
+        *found_none[:1], *missing[:1], *smi[:1], *(each for each in not_opened if each.library == SONAME)
+    )
     if not said or (not found_none and not missing and not smi):
         return
     if libraries is not None and libraries.of(SONAME):
@@ -160,16 +168,21 @@ def _programs_found_none(
     known = module.release if module and module.release else release.release if release else None
     yield Finding(
         subject=f"library:{SONAME}",
-        title=f"no {SONAME} can be found" + (f", though the driver {known or ''} is loaded".replace("  ", " ") if kernel_side else ""),
+        title=f"no {SONAME} can be found"
+        + (f", though the driver {known or ''} is loaded".replace("  ", " ") if kernel_side else ""),
         confidence=confidence,
         detail="libcuda is the driver's part in user space. It is missing where the driver's compute packages were left out; in "
         "a container, where the engine was not asked for GPUs or for their compute capability.",
-        evidence=said + ((libraries.shows(SONAME, "not among the files listed"),) if listed and libraries else ()),
+        evidence=said
+        + ((libraries.shows(SONAME, "not among the files listed"),) if listed and libraries else ()),
         remedies=_compute_packages(known, packages, around),
         breaks=(LIBCUDA,),
         shows=(CUDA,),
         asks=(
-            Ask("ldconfig -p | grep libcuda; nvidia-smi", "whether the library is anywhere and the driver loaded"),
+            Ask(
+                "ldconfig -p | grep libcuda; nvidia-smi",
+                "whether the library is anywhere and the driver loaded",
+            ),
             Ask("ls /.dockerenv /dev/nvidia*", "whether this is a container that was given no GPU"),
         ),
     )
@@ -181,12 +194,12 @@ def libcuda_not_on_path(
 ) -> Findings:
     """libcuda.so.1 is on the machine, but not where the loader looks."""
     there = elsewhere(libraries)
-    if not there or (init is not None and init.load_error is None):
+    if not there or init is None or init.load_error is None:
         return
     yield Finding(
         subject=f"library:{SONAME}",
         title=f"{SONAME} is in {posixpath.dirname(there[0].path)}, where the loader does not look",
-        severity=severity(wanted(torch)) if init is not None else Severity.NOTE,
+        severity=severity(wanted(torch)),
         detail="Neither LD_LIBRARY_PATH nor the loader's cache or default directories lead to it, so a program that asks for it "
         "by name does not find it.",
         evidence=(
@@ -236,7 +249,7 @@ def _programs_missed_it(
         title=f"{SONAME} is in {folder}, where the loader does not look",
         detail="The driver's libraries are mounted or installed there; neither LD_LIBRARY_PATH nor the loader's cache leads to "
         "them. (Images that are made for it set LD_LIBRARY_PATH=/usr/local/nvidia/lib64 themselves.)",
-        evidence=said + (libraries.shows(SONAME, there[0].path),),
+        evidence=(*said, libraries.shows(SONAME, there[0].path)),
         remedies=_show_the_way(folder),
         breaks=(LIBCUDA, NVML),
         shows=(CUDA,),
@@ -317,7 +330,10 @@ def libcuda_stub_loaded(
         return
     yield _stub(
         loaded or None,
-        (init.shows("libcuda.so.1 loaded from", loaded or "not told"), init.shows("cuInit", f"{init.code} {init.name}")),
+        (
+            init.shows("libcuda.so.1 loaded from", loaded or "not told"),
+            init.shows("cuInit", f"{init.code} {init.name}"),
+        ),
         variables,
     )
 

@@ -118,9 +118,16 @@ def _torch_found_none(
     packages: DriverPackages | None,
 ) -> Findings:
     """Nothing of a driver shows; that the program runs in a container without GPUs looks the same."""
-    there = (module and module.release) or release or is_loaded(loaded, "nvidia") or has_driver_library(libraries)
+    there = (
+        (module and module.release) or release or is_loaded(loaded, "nvidia") or has_driver_library(libraries)
+    )
     problems = {each.problem for each in smi}
-    if there or (nodes and nodes.nodes) or _anything_installed(packages) or problems & {"no-driver", "no-library"}:
+    if (
+        there
+        or (nodes and nodes.nodes)
+        or _anything_installed(packages)
+        or problems & {"no-driver", "no-library"}
+    ):
         return
     sure = "not-installed" in problems and not seen
     yield Finding(
@@ -128,7 +135,8 @@ def _torch_found_none(
         confidence=Confidence.LIKELY if sure else Confidence.POSSIBLE,
         detail="PyTorch says so where libcuda.so.1 cannot be loaded or knows of no kernel module. On a machine with a GPU "
         "the driver is not installed; in a container, the GPU was not given to it.",
-        evidence=quoted(said, *smi) + ((pci.shows("NVIDIA GPU", described(pci)),) if pci and pci.gpus else ()),
+        evidence=quoted(said, *smi)
+        + ((pci.shows("NVIDIA GPU", described(pci)),) if pci and pci.gpus else ()),
         remedies=(UpgradeDriver(why="on a machine with an NVIDIA GPU"),),
         breaks=(LOADED,),
         shows=(CUDA,),
@@ -230,7 +238,10 @@ def _seen_from_a_container(
         title=f"the host of this container has a GPU ({described(pci)}) and no nvidia module loaded",
         severity=Severity.WARNING,
         confidence=Confidence.LIKELY,
-        evidence=(pci.shows("NVIDIA GPU", described(pci)), module.shows("nvidia kernel module", "not loaded")),
+        evidence=(
+            pci.shows("NVIDIA GPU", described(pci)),
+            module.shows("nvidia kernel module", "not loaded"),
+        ),
         remedies=(AskAdministrator(what="install and load the NVIDIA driver", commands=("nvidia-smi",)),),
         breaks=(LOADED,),
     )
@@ -271,7 +282,9 @@ def module_missing_for_kernel(
 
 
 def _builds(dkms: Dkms) -> str:
-    return "; ".join(f"{each.module}/{each.release}, {each.kernel or 'no kernel'}: {each.state}" for each in dkms.builds)
+    return "; ".join(
+        f"{each.module}/{each.release}, {each.kernel or 'no kernel'}: {each.state}" for each in dkms.builds
+    )
 
 
 def _build(*, missing_headers: bool, stale: str | None = None) -> tuple[Remedy, ...]:
@@ -289,7 +302,9 @@ def _build(*, missing_headers: bool, stale: str | None = None) -> tuple[Remedy, 
         "linux-modules-nvidia-<branch>-$(uname -r).",
         verify="nvidia-smi",
     )
-    headers = InstallSystem("kernel-headers", why="DKMS compiles against them" + ("" if missing_headers else ", if missing"))
+    headers = InstallSystem(
+        "kernel-headers", why="DKMS compiles against them" + ("" if missing_headers else ", if missing")
+    )
     return headers, build
 
 
@@ -304,7 +319,9 @@ def _modprobe_found_none(
 ) -> Findings:
     """modprobe has no such module, DKMS could not build it, or ``dkms status`` knows other kernels only."""
     missing = [each for each in refused if each.why == "not-found" and each.module == "nvidia"]
-    kernel = next((each.kernel for each in missing if each.kernel), None) or (running.release if running else None)
+    kernel = next((each.kernel for each in missing if each.kernel), None) or (
+        running.release if running else None
+    )
     elsewhere = bool(dkms and dkms.builds) and kernel is not None and not _built_for(dkms, kernel)
     if not missing and not failed and not (elsewhere and smi):
         return
@@ -318,7 +335,9 @@ def _modprobe_found_none(
         "often for want of the kernel's headers, leaves a machine so.",
         evidence=quoted(*missing[:1], *failed[:1], *smi[:1])
         + ((dkms.shows("DKMS", _builds(dkms)),) if dkms and dkms.builds else ()),
-        remedies=_build(missing_headers=True, stale=stale.removesuffix("/source/dkms.conf") if stale else None),
+        remedies=_build(
+            missing_headers=True, stale=stale.removesuffix("/source/dkms.conf") if stale else None
+        ),
         breaks=(LOADED,),
         shows=(LOADED,),
     )
@@ -332,8 +351,14 @@ def _why_not_built(failed: tuple[BuildFailed, ...], stale: str | None) -> str:
         )
     if any(each.missing == "headers" for each in failed):
         return "DKMS could not build the module: the headers of the running kernel are not installed."
-    return "DKMS could not build the module; make.log below /var/lib/dkms tells the compiler's error." if failed else ""
+    return (
+        "DKMS could not build the module; make.log below /var/lib/dkms tells the compiler's error."
+        if failed
+        else ""
+    )
 
 
 def _built_for(dkms: Dkms | None, kernel: str) -> bool:
-    return dkms is not None and any(each.kernel == kernel and each.state == "installed" for each in dkms.builds)
+    return dkms is not None and any(
+        each.kernel == kernel and each.state == "installed" for each in dkms.builds
+    )

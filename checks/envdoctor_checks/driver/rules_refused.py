@@ -88,7 +88,8 @@ def _key_rejected(refused: tuple[ModuleRefused, ...], secure: SecureBoot | None)
     yield Finding(
         title="Secure Boot refuses the nvidia kernel module: its signing key is not enrolled",
         detail="The module is on disk and signed with a key that neither the kernel nor the firmware knows.",
-        evidence=quoted(*said[:2]) + ((secure.shows("Secure Boot", "on"),) if secure and secure.enabled else ()),
+        evidence=quoted(*said[:2])
+        + ((secure.shows("Secure Boot", "on"),) if secure and secure.enabled else ()),
         remedies=(ENROLL, DISABLE),
         breaks=(LOADED,),
         shows=(LOADED,),
@@ -118,7 +119,9 @@ def _blacklist(driver: str) -> Remedy:
 GIVE_BACK = Change(
     title="give the GPU back to the host: take it from the virtual machine's settings and from vfio-pci's ids",
     reach=Reach.HOST,
-    example=("# kernel command line and /etc/modprobe.d: remove its PCI id from vfio-pci.ids=... or options vfio-pci ids=",),
+    example=(
+        "# kernel command line and /etc/modprobe.d: remove its PCI id from vfio-pci.ids=... or options vfio-pci ids=",
+    ),
     needs_restart="machine",
     caveat="A virtual machine that uses the GPU loses it.",
 )
@@ -152,7 +155,11 @@ def gpu_bound_to_other_driver(
             title=f"the kernel driver {gpu.kernel_driver} has the GPU at {gpu.address}, so NVIDIA's cannot use it",
             severity=severity(used),
             detail="A PCI device has one kernel driver. "
-            + ("vfio-pci hands it to virtual machines, on purpose." if passed_through else "NVIDIA's finds it taken."),
+            + (
+                "vfio-pci hands it to virtual machines, on purpose."
+                if passed_through
+                else "NVIDIA's finds it taken."
+            ),
             evidence=(pci.shows(f"kernel driver of {gpu.address}", gpu.kernel_driver),),
             remedies=_release_from(gpu.kernel_driver or ""),
             breaks=(LOADED,) if used else (),
@@ -176,7 +183,9 @@ def _kernel_said_claimed(
         by = next((name for name in ("nouveau", "nova_core") if is_loaded(loaded, name)), None)
     if by is None or not (claimed or failed):
         return
-    address = next((each.address for each in claimed if each.address), None) or (bound[0].address if bound else None)
+    address = next((each.address for each in claimed if each.address), None) or (
+        bound[0].address if bound else None
+    )
     yield Finding(
         subject=f"pci:{address}" if address else "",
         title=f"the kernel driver {by} has the GPU{f' at {address}' if address else ''}, so NVIDIA's cannot use it",

@@ -36,7 +36,9 @@ from envdoctor_checks.gpu.facts import GpuDevice, GpuDevices
 from envdoctor_checks.gpu.tables import PciIds
 
 OPEN = (
-    UpgradeDriver(open_modules=True, why="the open flavour of the same or a newer release", verify="nvidia-smi"),
+    UpgradeDriver(
+        open_modules=True, why="the open flavour of the same or a newer release", verify="nvidia-smi"
+    ),
     Run(
         title="or, with NVIDIA's own installer, install with the open modules",
         commands=("sh ./NVIDIA-Linux-x86_64-<release>.run -M open", "reboot"),
@@ -108,19 +110,30 @@ def gpu_not_supported(
     for device in pci.gpus:
         chip = ids.chip(int(device.device_id, 16)) if device.device_id else None
         row = architectures.capability(chip.compute_capability) if chip else None
-        if chip is None or row is None or device.address in served or device.kernel_driver not in (None, "nvidia"):
+        if (
+            chip is None
+            or row is None
+            or device.address in served
+            or device.kernel_driver not in (None, "nvidia")
+        ):
             continue
         too_old = row.last_branch is not None and branch > row.last_branch
         wrong_flavour = module.flavour == "open" and row.kernel_modules == "proprietary"
         if too_old or wrong_flavour:
-            why = f"its last driver branch is {row.last_branch}" if too_old else "the open modules start with Turing"
+            why = (
+                f"its last driver branch is {row.last_branch}"
+                if too_old
+                else "the open modules start with Turing"
+            )
             yield Finding(
                 subject=f"pci:{device.address}",
                 title=f"driver {module.release} does not support the {chip.architecture} GPU at {device.address}: {why}",
                 severity=Severity.WARNING,
                 evidence=(
                     pci.shows("GPU", f"10de:{device.device_id}, {chip.chip}"),
-                    module.shows("loaded module", f"{module.release}, {module.flavour or 'flavour not known'}"),
+                    module.shows(
+                        "loaded module", f"{module.release}, {module.flavour or 'flavour not known'}"
+                    ),
                     architectures.cite(row, "support", why),
                 ),
                 remedies=(_legacy(row.last_branch if too_old else None),),
@@ -146,14 +159,22 @@ def _legacy(branch: int | None) -> Run:
 def _module_said_unsupported(said: tuple[GpuNotSupported, ...]) -> Findings:
     """The module's line in the kernel log."""
     for each in said:
-        flavour = "its open flavour" if each.open_modules else f"release {each.release}" if each.release else "release"
+        flavour = (
+            "its open flavour"
+            if each.open_modules
+            else f"release {each.release}"
+            if each.release
+            else "release"
+        )
         yield Finding(
             subject=f"pci:{each.address}" if each.address else "",
             title=f"this driver ({flavour}) does not support the GPU{f' at {each.address}' if each.address else ''}",
             detail="A GPU older than Turing needs the proprietary modules; one older than the release supports needs its last "
             "legacy branch; a newer one needs a newer driver.",
             evidence=quoted(each),
-            remedies=(_legacy(None),) if each.open_modules else (UpgradeDriver(why="if the GPU is new"), _legacy(None)),
+            remedies=(_legacy(None),)
+            if each.open_modules
+            else (UpgradeDriver(why="if the GPU is new"), _legacy(None)),
             breaks=(LOADED,),
             shows=(LOADED,),
         )
@@ -203,7 +224,9 @@ def above_4g_decoding_off(said: BarInvalid) -> Findings:
                 needs_root=True,
                 needs_restart="machine",
             ),
-            AskAdministrator(what="give a virtual machine a 64-bit MMIO window that is large enough for the GPU"),
+            AskAdministrator(
+                what="give a virtual machine a 64-bit MMIO window that is large enough for the GPU"
+            ),
         ),
         breaks=(LOADED,),
         shows=(LOADED,),
@@ -250,9 +273,9 @@ def _bad(
         ),
         remedies=(
             SetVariable(name, value, why="keeps NCCL from the feature that the bug is in"),
-            UpgradeDriver(bug.fixed_in + ".0" if bug.fixed_in else "550.54.14", why=f"a release without it{good}"),
+            UpgradeDriver(
+                bug.fixed_in + ".0" if bug.fixed_in else "550.54.14", why=f"a release without it{good}"
+            ),
         ),
         breaks=(PEER,),
     )
-
-

@@ -119,7 +119,11 @@ def _remedies(
     build = older_build(torch.release, speaks, indexes, gpus)
     if build is not None:
         remedies.append(build)
-    remedies.append(UpgradeDriver(floor, why=f"so that it speaks CUDA {torch_cuda.partition('.')[0]}", verify="nvidia-smi"))
+    remedies.append(
+        UpgradeDriver(
+            floor, why=f"so that it speaks CUDA {torch_cuda.partition('.')[0]}", verify="nvidia-smi"
+        )
+    )
     if gpus and any(_is_data_centre(gpu.name) for gpu in gpus.devices):
         remedies.append(_compat(torch_cuda))
     return tuple(remedies)
@@ -170,9 +174,15 @@ def older_build(
 
 def _fits(cuda: str, speaks: str, gpus: GpuDevices | None) -> bool:
     """Whether the driver runs a build of that CUDA, and the build can have code for the GPUs."""
-    if release_key(cuda)[0] > release_key(speaks)[0] or (release_key(cuda)[0] < 11 and release_key(cuda) > release_key(speaks)):
+    if release_key(cuda)[0] > release_key(speaks)[0] or (
+        release_key(cuda)[0] < 11 and release_key(cuda) > release_key(speaks)
+    ):
         return False
-    known = [release_key(gpu.compute_capability) for gpu in gpus.devices if gpu.compute_capability] if gpus else []
+    known = (
+        [release_key(gpu.compute_capability) for gpu in gpus.devices if gpu.compute_capability]
+        if gpus
+        else []
+    )
     if any(each[0] >= 10 for each in known) and release_key(cuda) < (12, 8):
         return False
     return not (any(each < (7, 5) for each in known) and release_key(cuda) > (12, 6))
@@ -211,14 +221,21 @@ def _said_too_old(
     floor = floors.minimum_driver(torch_cuda, _system(platform)) if torch_cuda else None
     native = floors.native_cuda(known) if known else None
     if _shadowed(compat, found, native) or (
-        known and floor and compare_releases(known, floor) >= 0 and any(each.kind == "stub" for each in compat)
+        known
+        and floor
+        and compare_releases(known, floor) >= 0
+        and any(each.kind == "stub" for each in compat)
     ):
         return  # the driver itself is new enough: another libcuda is found before its own
     speaks = dotted(found) if found else native
     name = f"driver {known}" if known else "the NVIDIA driver"
     yield Finding(
         title=f"{name}{f' (CUDA {speaks})' if speaks else ''} is too old for "
-        + (f"PyTorch {torch.version}" if torch and torch.version else "the CUDA that this program was built with")
+        + (
+            f"PyTorch {torch.version}"
+            if torch and torch.version
+            else "the CUDA that this program was built with"
+        )
         + (f", which needs {floor} or newer" if floor else ""),
         severity=Severity.ERROR,
         confidence=Confidence.CERTAIN if found or floor else Confidence.LIKELY,
@@ -262,4 +279,7 @@ def _said_remedies(
     if torch is not None and torch_cuda and floor:
         return _remedies(torch, torch_cuda, floor, speaks, indexes, gpus)
     build = older_build(None, speaks, indexes, gpus)
-    return (*((build,) if build else ()), UpgradeDriver(why="so that it speaks the program's CUDA", verify="nvidia-smi"))
+    return (
+        *((build,) if build else ()),
+        UpgradeDriver(why="so that it speaks the program's CUDA", verify="nvidia-smi"),
+    )

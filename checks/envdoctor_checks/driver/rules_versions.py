@@ -111,7 +111,9 @@ def _mismatch_remedies(inside: bool) -> tuple[Remedy, ...]:
         return (REBOOT, RELOAD)
     return (
         Relaunch(why="the engine mounts the host's present libraries when a container is created"),
-        AskAdministrator(what="restart the machine, so that its kernel module is the installed one", commands=("reboot",)),
+        AskAdministrator(
+            what="restart the machine, so that its kernel module is the installed one", commands=("reboot",)
+        ),
     )
 
 
@@ -154,7 +156,12 @@ def _said_mismatch(
         shows=(NVML,) if said or api else (CUDA,),
         asks=()
         if new and old
-        else (Ask("cat /proc/driver/nvidia/version; modinfo -F version nvidia", "which module is loaded, and which on disk"),),
+        else (
+            Ask(
+                "cat /proc/driver/nvidia/version; modinfo -F version nvidia",
+                "which module is loaded, and which on disk",
+            ),
+        ),
     )
 
 
@@ -164,7 +171,13 @@ def _reboot_is_useless(
     """Whether a restart would load the same module again."""
     if two_releases(packages):
         return True
-    return bool(on_disk and old and new and same_release(on_disk.release, old) and not same_release(on_disk.release, new))
+    return bool(
+        on_disk
+        and old
+        and new
+        and same_release(on_disk.release, old)
+        and not same_release(on_disk.release, new)
+    )
 
 
 @check.rule
@@ -187,7 +200,9 @@ def packages_half_upgraded(
         packages.shows(kernel.name, kernel.version),
         packages.shows(user.name, user.version),
     )
-    evidence += tuple(packages.shows(f"dpkg state of {each.name}", each.state) for each in odd[:3]) + quoted(*seen[:1])
+    evidence += tuple(packages.shows(f"dpkg state of {each.name}", each.state) for each in odd[:3]) + quoted(
+        *seen[:1]
+    )
     if module and module.release:
         evidence += (module.shows("loaded module", module.release),)
     yield Finding(
@@ -195,7 +210,11 @@ def packages_half_upgraded(
         severity=Severity.ERROR if broken else Severity.WARNING,
         detail=f"{kernel.name} and {user.name} belong to one driver and must be of one release. A restart loads the module of "
         f"{old} again."
-        + (" Packages on hold (state h) were left behind by the upgrade." if any(o.state[0] == "h" for o in odd) else ""),
+        + (
+            " Packages on hold (state h) were left behind by the upgrade."
+            if any(o.state[0] == "h" for o in odd)
+            else ""
+        ),
         evidence=evidence,
         remedies=(_align(packages, kernel.name), REBOOT),
         breaks=(NVML, CUDA),
@@ -227,7 +246,11 @@ def _align(packages: DriverPackages, kernel: str) -> Run:
 
 @packages_half_upgraded.sign
 def _module_on_disk_is_old(
-    on_disk: ModuleOnDisk, said: NvmlFailed, told: NvmlLibrary | None, api: ApiMismatch | None, packages: DriverPackages | None
+    on_disk: ModuleOnDisk,
+    said: NvmlFailed,
+    told: NvmlLibrary | None,
+    api: ApiMismatch | None,
+    packages: DriverPackages | None,
 ) -> Findings:
     """The mismatch will outlive a restart: modprobe would load the same module again."""
     new = api.client if api else told.release if told else None
@@ -238,7 +261,7 @@ def _module_on_disk_is_old(
         confidence=Confidence.LIKELY,
         detail="A restart would load the module of the old release again: its package was held back, or DKMS did not build the "
         "new one.",
-        evidence=quoted(said, told, api) + (on_disk.shows("module on disk", on_disk.release),),
+        evidence=(*quoted(said, told, api), on_disk.shows("module on disk", on_disk.release)),
         remedies=(
             Run(
                 title="bring all driver packages to the same version, build the module, then restart",
@@ -310,5 +333,3 @@ def stale_library_symlink(
             breaks=(NVML, CUDA),
             shows=(CUDA,) if seen else (),
         )
-
-

@@ -1,12 +1,33 @@
-"""What is known of the GPUs themselves."""
+"""What is known of the GPUs themselves.
+
+But for `GpuDevices`, every fact here names a GPU by its label: the index that the driver gives it (``3``), or, where a
+text tells no index, its PCI address (``0000:47:00.0``).
+"""
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import ClassVar, Literal, Protocol, TypeVar
 
 import msgspec
 
 from envdoctor.api import Fact
+from envdoctor_checks.gpu.symptoms import (  # noqa: F401 # the symptoms are as public as the facts
+    DeviceAssertFailed as DeviceAssertFailed,
+    DeviceBusy as DeviceBusy,
+    EccFailed as EccFailed,
+    FallenOff as FallenOff,
+    FreeMemoryTooLow as FreeMemoryTooLow,
+    HeldByOther as HeldByOther,
+    KernelFaulted as KernelFaulted,
+    MpsFailed as MpsFailed,
+    NoGpuVisible as NoGpuVisible,
+    NvlinkFailed as NvlinkFailed,
+    OffsetsSet as OffsetsSet,
+    SwitchError as SwitchError,
+    Throttled as Throttled,
+    Xid as Xid,
+)
 
 
 class GpuDevice(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -48,3 +69,400 @@ def _completed(device: GpuDevice, known: GpuDevice) -> GpuDevice:
     if cut:
         kept |= {"name": known.name, "compute_capability": known.compute_capability}
     return msgspec.structs.replace(device, **kept)
+
+
+class _OfGpu(Protocol):
+    @property
+    def gpu(self) -> str: ...
+
+
+Row = TypeVar("Row", bound=_OfGpu)
+
+
+def of_gpu(rows: Iterable[Row], gpu: str) -> Row | None:
+    """The row of one GPU."""
+    return next((row for row in rows if row.gpu == gpu), None)
+
+
+def by_gpu(first: Iterable[Row], later: Iterable[Row]) -> tuple[Row, ...]:
+    """Two listings of one text: of each GPU what was shown last."""
+    return tuple({row.gpu: row for row in (*first, *later)}.values())
+
+
+class UnreachableGpu(msgspec.Struct, frozen=True):
+    """A GPU that NVML counts and gives no handle for."""
+
+    gpu: str
+    error: str
+    """``NVML_ERROR_GPU_IS_LOST`` ..."""
+
+
+class UnreachableGpus(Fact, frozen=True):
+    """The GPUs that NVML counts and cannot reach."""
+
+    fact_name: ClassVar[str] = "gpu.unreachable"
+    gpus: tuple[UnreachableGpu, ...]
+
+
+class MemoryUse(msgspec.Struct, frozen=True):
+    """How much memory of one GPU is taken, in MiB."""
+
+    gpu: str
+    total: int
+    used: int
+
+
+class GpuMemory(Fact, frozen=True):
+    """Memory in use per GPU; a GPU that shares the machine's memory (GB10) has none of its own and no row."""
+
+    fact_name: ClassVar[str] = "gpu.memory"
+    gpus: tuple[MemoryUse, ...]
+
+    def joined(self, later: GpuMemory) -> GpuMemory:
+        """Two listings of one text."""
+        return GpuMemory(gpus=by_gpu(self.gpus, later.gpus), source=later.source)
+
+
+class GpuProcess(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One process on one GPU."""
+
+    gpu: str
+    pid: int
+    name: str | None = None
+    memory: int | None = None
+    """MiB; None where the driver does not tell (Windows, a foreign container)."""
+    graphics: bool = False
+    """A display server or the like."""
+
+
+class GpuProcesses(Fact, frozen=True):
+    """The processes that hold memory of a GPU, as far as this user and container may see them."""
+
+    fact_name: ClassVar[str] = "gpu.processes"
+    processes: tuple[GpuProcess, ...]
+
+    def joined(self, later: GpuProcesses) -> GpuProcesses:
+        """Two listings of one text, together."""
+        found = {(each.gpu, each.pid): each for each in (*self.processes, *later.processes)}
+        return GpuProcesses(processes=tuple(found.values()), source=later.source)
+
+
+class Temperature(msgspec.Struct, frozen=True):
+    """Degrees Celsius of one GPU."""
+
+    gpu: str
+    celsius: int
+    slowdown_at: int | None = None
+    """Where the hardware begins to slow down; None where it does not tell."""
+
+
+class GpuTemperatures(Fact, frozen=True):
+    """How hot the GPUs are."""
+
+    fact_name: ClassVar[str] = "gpu.temperatures"
+    gpus: tuple[Temperature, ...]
+
+    def joined(self, later: GpuTemperatures) -> GpuTemperatures:
+        """Two listings of one text."""
+        return GpuTemperatures(gpus=by_gpu(self.gpus, later.gpus), source=later.source)
+
+
+class Load(msgspec.Struct, frozen=True):
+    """How busy one GPU is."""
+
+    gpu: str
+    percent: int
+    """Of the last second, or less, a kernel ran in."""
+
+
+class GpuLoad(Fact, frozen=True):
+    """How busy the GPUs are; one in MIG mode does not tell."""
+
+    fact_name: ClassVar[str] = "gpu.load"
+    gpus: tuple[Load, ...]
+
+    def joined(self, later: GpuLoad) -> GpuLoad:
+        """Two listings of one text."""
+        return GpuLoad(gpus=by_gpu(self.gpus, later.gpus), source=later.source)
+
+
+class Clocks(msgspec.Struct, frozen=True):
+    """The clock of one GPU's multiprocessors in MHz."""
+
+    gpu: str
+    sm: int
+    sm_max: int
+
+
+class GpuClocks(Fact, frozen=True):
+    """The clocks now and at their highest."""
+
+    fact_name: ClassVar[str] = "gpu.clocks"
+    gpus: tuple[Clocks, ...]
+
+
+Reason = Literal[
+    "idle", "application-clocks", "power-cap", "hw-slowdown", "sync-boost", "sw-thermal", "hw-thermal", "power-brake",
+    "display",
+]  # fmt: skip
+REASONS: dict[int, Reason] = {
+    0x1: "idle",
+    0x2: "application-clocks",
+    0x4: "power-cap",
+    0x8: "hw-slowdown",
+    0x10: "sync-boost",
+    0x20: "sw-thermal",
+    0x40: "hw-thermal",
+    0x80: "power-brake",
+    0x100: "display",
+}
+"""The bits of nvmlDeviceGetCurrentClocksEventReasons."""
+
+
+class ClockReasons(msgspec.Struct, frozen=True):
+    """What holds the clocks of one GPU below their highest."""
+
+    gpu: str
+    reasons: tuple[Reason, ...]
+
+
+class GpuClockReasons(Fact, frozen=True):
+    """What holds the clocks down, per GPU. Idle and the power cap are normal."""
+
+    fact_name: ClassVar[str] = "gpu.clock-reasons"
+    gpus: tuple[ClockReasons, ...]
+
+    def joined(self, later: GpuClockReasons) -> GpuClockReasons:
+        """Two listings of one text."""
+        return GpuClockReasons(gpus=by_gpu(self.gpus, later.gpus), source=later.source)
+
+
+class ClockOffset(msgspec.Struct, frozen=True):
+    """An overclocking profile of one GPU, in MHz over what the maker set."""
+
+    gpu: str
+    core: int
+    memory: int
+
+
+class GpuClockOffsets(Fact, frozen=True):
+    """The GPUs whose clock offsets can be asked for."""
+
+    fact_name: ClassVar[str] = "gpu.clock-offsets"
+    gpus: tuple[ClockOffset, ...]
+
+
+class Power(msgspec.Struct, frozen=True):
+    """Power of one GPU in watts."""
+
+    gpu: str
+    drawn: float
+    limit: float
+
+
+class GpuPower(Fact, frozen=True):
+    """What the GPUs draw, and may draw."""
+
+    fact_name: ClassVar[str] = "gpu.power"
+    gpus: tuple[Power, ...]
+
+
+class EccCounts(msgspec.Struct, frozen=True):
+    """ECC of one GPU."""
+
+    gpu: str
+    enabled: bool
+    uncorrectable: int
+    """Errors that ECC could not correct, since the driver was loaded or the GPU reset; 0 while ECC is off."""
+
+
+class GpuEcc(Fact, frozen=True):
+    """ECC per GPU; consumer boards without it have no row."""
+
+    fact_name: ClassVar[str] = "gpu.ecc"
+    gpus: tuple[EccCounts, ...]
+
+    def joined(self, later: GpuEcc) -> GpuEcc:
+        """Two listings of one text."""
+        return GpuEcc(gpus=by_gpu(self.gpus, later.gpus), source=later.source)
+
+
+class RemappedRows(msgspec.Struct, frozen=True):
+    """Row remapping of one GPU (Ampere and later): bad rows of memory that were replaced by spare ones."""
+
+    gpu: str
+    uncorrectable: int
+    """Rows that were replaced after an uncorrectable error."""
+    pending: bool
+    """A replacement waits for the next reset of the GPU."""
+    failed: bool
+    """No spare row was left."""
+
+
+class GpuRowRemapping(Fact, frozen=True):
+    """Row remapping per GPU; those without it have no row."""
+
+    fact_name: ClassVar[str] = "gpu.row-remapping"
+    gpus: tuple[RemappedRows, ...]
+
+    def joined(self, later: GpuRowRemapping) -> GpuRowRemapping:
+        """Two listings of one text."""
+        return GpuRowRemapping(gpus=by_gpu(self.gpus, later.gpus), source=later.source)
+
+
+class RetiredPages(msgspec.Struct, frozen=True):
+    """Pages of memory that one GPU (before Ampere) has retired."""
+
+    gpu: str
+    double_bit: int
+    """Retired after an uncorrectable error."""
+    pending: bool
+    """A retirement waits for the next reset of the GPU."""
+
+
+class GpuRetiredPages(Fact, frozen=True):
+    """Retired pages per GPU; those without page retirement have no row."""
+
+    fact_name: ClassVar[str] = "gpu.retired-pages"
+    gpus: tuple[RetiredPages, ...]
+
+    def joined(self, later: GpuRetiredPages) -> GpuRetiredPages:
+        """Two listings of one text."""
+        return GpuRetiredPages(gpus=by_gpu(self.gpus, later.gpus), source=later.source)
+
+
+class Recovery(msgspec.Struct, frozen=True):
+    """What the driver asks for to bring one GPU back."""
+
+    gpu: str
+    action: str
+    """``none``, ``gpu-reset``, ``node-reboot``, ``drain-p2p``, ``drain-and-reset`` ...; a number that is not known, as it is."""
+
+
+class GpuRecovery(Fact, frozen=True):
+    """The driver's own advice per GPU (driver 560 and later)."""
+
+    fact_name: ClassVar[str] = "gpu.recovery-action"
+    gpus: tuple[Recovery, ...]
+
+
+ComputeMode = Literal["default", "exclusive-thread", "prohibited", "exclusive-process"]
+
+
+class Modes(msgspec.Struct, frozen=True):
+    """How one GPU is set."""
+
+    gpu: str
+    compute: ComputeMode
+    mig: bool
+    """False where the GPU has no MIG."""
+
+
+class GpuModes(Fact, frozen=True):
+    """Compute mode and MIG per GPU."""
+
+    fact_name: ClassVar[str] = "gpu.modes"
+    gpus: tuple[Modes, ...]
+
+    def joined(self, later: GpuModes) -> GpuModes:
+        """Two listings of one text."""
+        return GpuModes(gpus=by_gpu(self.gpus, later.gpus), source=later.source)
+
+    @property
+    def in_mig(self) -> tuple[str, ...]:
+        """The GPUs in MIG mode."""
+        return tuple(each.gpu for each in self.gpus if each.mig)
+
+
+class GpuPersistence(Fact, frozen=True):
+    """The GPUs whose driver state is kept while nobody uses them, and those where it is not."""
+
+    fact_name: ClassVar[str] = "gpu.persistence"
+    on: tuple[str, ...]
+    off: tuple[str, ...]
+
+
+class MigInstance(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One MIG device."""
+
+    gpu: str
+    name: str
+    """``3g.40gb``."""
+    uuid: str | None = None
+    """None where a text does not show it."""
+    memory: int | None = None
+    """MiB."""
+
+
+class MigInstances(Fact, frozen=True):
+    """The MIG devices of all GPUs."""
+
+    fact_name: ClassVar[str] = "gpu.mig-instances"
+    instances: tuple[MigInstance, ...]
+
+    def joined(self, later: MigInstances) -> MigInstances:
+        """Two listings of one text: the one that shows UUIDs."""
+        return later if any(each.uuid for each in later.instances) or not self.instances else self
+
+
+class PcieLink(msgspec.Struct, frozen=True):
+    """The PCIe link of one GPU: what it runs at, and the most that GPU and slot can do."""
+
+    gpu: str
+    generation: int
+    generation_max: int
+    width: int
+    """Lanes."""
+    width_max: int
+
+
+class GpuPcieLinks(Fact, frozen=True):
+    """PCIe per GPU. An idle GPU lowers the generation to save power; the width it keeps."""
+
+    fact_name: ClassVar[str] = "gpu.pcie-links"
+    gpus: tuple[PcieLink, ...]
+
+    def joined(self, later: GpuPcieLinks) -> GpuPcieLinks:
+        """Two listings of one text."""
+        return GpuPcieLinks(gpus=by_gpu(self.gpus, later.gpus), source=later.source)
+
+
+class Nvlinks(msgspec.Struct, frozen=True):
+    """NVLink of one GPU."""
+
+    gpu: str
+    active: int
+    total: int
+    """Links that NVML counts; boards with fewer than their chip has report the rest as inactive."""
+
+
+class GpuNvlinks(Fact, frozen=True):
+    """NVLink per GPU; those without it have no row."""
+
+    fact_name: ClassVar[str] = "gpu.nvlinks"
+    gpus: tuple[Nvlinks, ...]
+
+
+class KernelLog(Fact, frozen=True):
+    """Where the kernel's messages of this boot were read; what they say are symptoms."""
+
+    fact_name: ClassVar[str] = "gpu.kernel-log"
+    lines: int
+    whole: bool
+    """False where only the end of a long log was read."""
+
+
+class MpsPipe(Fact, frozen=True):
+    """The directory in which programs look for the MPS control daemon."""
+
+    fact_name: ClassVar[str] = "gpu.mps-pipe"
+    directory: str
+    named: bool
+    """Whether CUDA_MPS_PIPE_DIRECTORY names it; else it is the default."""
+    exists: bool
+    control: bool
+    """Whether the daemon's pipe is in it."""
+    usable: bool
+    """Whether this user may write to the pipe."""
+    daemon: bool | None
+    """Whether the daemon that left its PID there runs; None where that cannot be told (a container, no PID file)."""

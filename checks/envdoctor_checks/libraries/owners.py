@@ -8,20 +8,19 @@ import msgspec
 
 from envdoctor.api import Install, Outcome, imports, library
 from envdoctor.tables import major_minor
+from envdoctor_checks.libraries.knowledge import Knowledge
 from envdoctor_checks.libraries.names import soname_major, stem_of
-from envdoctor_checks.libraries.tables import WheelLibraries, WheelLibrary
+from envdoctor_checks.libraries.tables import WheelLibrary
 from envdoctor_checks.python.facts import Distributions
 from envdoctor_checks.torch.facts import TorchBuild, TorchRequirements
-from envdoctor_checks.torch.tables import WheelPins
 
 
 class Around(msgspec.Struct, frozen=True):
     """What is known of the torch that the libraries are for."""
 
-    table: WheelLibraries
+    know: Knowledge
     build: TorchBuild | None = None
     wanted: TorchRequirements | None = None
-    pins: WheelPins | None = None
     installed: Distributions | None = None
 
     @property
@@ -32,22 +31,21 @@ class Around(msgspec.Struct, frozen=True):
 
     def owner(self, soname: str) -> WheelLibrary | None:
         """The wheel that brings a library: torch's own CUDA major first where the SONAME fits several."""
-        rows = self.table.owners(soname)
-        if not rows:
-            stem = stem_of(soname)
-            rows = tuple(row for row in self.table.libraries if row.library == stem)
-            rows = rows if soname_major(soname) is None else ()
+        rows = self.know.wheels.owners(soname)
+        if not rows and soname_major(soname) is None:
+            rows = tuple(row for row in self.know.wheels.libraries if row.library == (stem_of(soname) or soname))
         ours = [row for row in rows if row.cuda_major == self.cuda_major]
-        return (ours or list(rows))[-1] if rows else None
+        here = [row for row in rows if self.installed and self.installed.version(row.distribution)]
+        return (ours or here or list(rows))[-1] if rows else None
 
     def specifier(self, distribution: str) -> str:
         """What torch asks of a wheel, ``==12.8.90``; empty where nobody says."""
         if self.wanted is not None:
             asked = self.wanted.of(distribution)
             return asked.specifier if asked else ""
-        if self.pins is None or self.build is None or self.build.version is None:
+        if self.build is None or self.build.version is None:
             return ""
-        pins = self.pins.requirements(self.build.version) or {}
+        pins = self.know.pins.requirements(self.build.version) or {}
         return pins.get(distribution, "") if self._is_default_build(pins) else ""
 
     def _is_default_build(self, pins: dict[str, str]) -> bool:

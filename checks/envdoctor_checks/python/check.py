@@ -2,6 +2,4 @@
 
 from envdoctor.api import Check
 
-check = Check(
-    "python", "the interpreter and what is installed into it", package="envdoctor_checks.python"
-)
+check = Check("python", "the interpreter and what is installed into it", package="envdoctor_checks.python")

@@ -115,7 +115,9 @@ def channel_name(url: str) -> str:
     return "/".join(parts)
 
 
-def _only_conda(conda: tuple[CondaPackage, ...], found: list[Distribution], prefix: str) -> list[Distribution]:
+def _only_conda(
+    conda: tuple[CondaPackage, ...], found: list[Distribution], prefix: str
+) -> list[Distribution]:
     """What conda installed and no folder on the path says: libraries, tools, and packages without metadata."""
     known = {each.name for each in found}
     return [

@@ -31,9 +31,7 @@ def distributions_of(found: Iterable[tuple[str, str]], *, complete: bool = False
         yield Distributions(distributions=each, complete=complete, source=Source("text"))
 
 
-@check.reader(
-    command=rf"{PIP} +(?:list|freeze)\b|uv +pip +(?:list|freeze)\b", starts=r"^Package +Version\b"
-)
+@check.reader(command=rf"{PIP} +(?:list|freeze)\b|uv +pip +(?:list|freeze)\b", starts=r"^Package +Version\b")
 def pip_list(block: FoundBlock) -> Iterator[Distributions]:
     """``pip list`` in columns, or ``pip freeze``. Complete only where the list was neither filtered nor cut."""
     lines = [line.text.strip() for line in block.block.lines]
@@ -50,7 +48,8 @@ def pip_list(block: FoundBlock) -> Iterator[Distributions]:
 
 
 @check.reader(
-    command=r"(?:conda|mamba|micromamba) +list\b", starts=r"^# packages in environment at |^# Name +Version +Build"
+    command=r"(?:conda|mamba|micromamba) +list\b",
+    starts=r"^# packages in environment at |^# Name +Version +Build",
 )
 def conda_list(block: FoundBlock) -> Iterator[CondaPackages | Distributions]:
     """``conda list``: four columns, the channel empty for Anaconda's own."""
@@ -85,11 +84,11 @@ def _conda(found: Iterable[re.Match[str]], *, complete: bool) -> Iterator[CondaP
 @check.reader(starts=rf"^Name: {NAME}$", ends=r"^---$", max_lines=12)
 def pip_show(block: FoundBlock) -> Iterator[Distributions]:
     """``pip show``: a name, its version and where it lies."""
-    fields = dict(
-        (key, value.strip())
+    fields = {
+        key: value.strip()
         for key, colon, value in (line.text.partition(":") for line in block.block.lines)
         if colon
-    )
+    }
     if re.fullmatch(VERSION, fields.get("Version", "")):
         one = Distribution(
             name=normalised(fields["Name"]),

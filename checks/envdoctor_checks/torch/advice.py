@@ -12,6 +12,7 @@ from envdoctor_checks.driver.facts import DriverCuda, DriverRelease
 from envdoctor_checks.driver.tables import CudaFloors, cuda_floors
 from envdoctor_checks.gpu.facts import GpuDevices
 from envdoctor_checks.gpu.tables import ComputeCapabilities, compute_capabilities
+from envdoctor_checks.libraries.tables import WheelLibraries, wheel_libraries
 from envdoctor_checks.python.facts import Distributions
 from envdoctor_checks.torch.binaries import kernel_for
 from envdoctor_checks.torch.check import check
@@ -30,7 +31,7 @@ from envdoctor_checks.torch.tables import Platform as WheelPlatform
 from envdoctor_checks.torch.versions import label_of_cuda
 
 SISTERS = ("torchvision", "torchaudio")
-VERIFY = "python -c \"import torch; print(torch.__version__, torch.cuda.is_available(), torch.cuda.get_arch_list())\""
+VERIFY = 'python -c "import torch; print(torch.__version__, torch.cuda.is_available(), torch.cuda.get_arch_list())"'
 
 
 class Needs(msgspec.Struct, frozen=True):
@@ -57,6 +58,7 @@ class Advice(Fact, frozen=True, kw_only=True):
     companions: Companions
     floors: CudaFloors
     names: ComputeCapabilities
+    wheels: WheelLibraries
 
     def capability(self, gpu_name: str) -> str | None:
         """The compute capability of a GPU by its printed name."""
@@ -65,7 +67,9 @@ class Advice(Fact, frozen=True, kw_only=True):
 
     def capabilities(self, gpus: GpuDevices | None) -> tuple[str, ...]:
         """Those of all GPUs, as far as they are known."""
-        known = (each.compute_capability or self.capability(each.name) for each in gpus.devices) if gpus else ()
+        known = (
+            (each.compute_capability or self.capability(each.name) for each in gpus.devices) if gpus else ()
+        )
         return tuple(dict.fromkeys(each for each in known if each))
 
     def needs(
@@ -102,7 +106,9 @@ class Advice(Fact, frozen=True, kw_only=True):
         if needs.driver_cuda and major_minor(cuda)[0] > major_minor(needs.driver_cuda)[0]:
             return False  # within a major, minor-version compatibility lets older drivers run newer builds
         code = self.code_in(torch, cuda, needs.platform or "linux-x86_64")
-        return not needs.capabilities or all(kernel_for(code or (), each, cuda) for each in needs.capabilities)
+        return not needs.capabilities or all(
+            kernel_for(code or (), each, cuda) for each in needs.capabilities
+        )
 
     def code_in(self, torch: str, cuda: str, platform: WheelPlatform) -> tuple[str, ...] | None:
         """Architectures in a wheel: of the release itself, else of the nearest one built for the same CUDA."""
@@ -111,16 +117,24 @@ class Advice(Fact, frozen=True, kw_only=True):
             rows = [
                 row
                 for row in self.archs.arch_lists
-                if major_minor(row.cuda) == major_minor(cuda) and row.platform == platform and row.package == "wheel"
+                if major_minor(row.cuda) == major_minor(cuda)
+                and row.platform == platform
+                and row.package == "wheel"
             ]
             major, minor = major_minor(torch)
             found = min(rows, key=lambda row: _distance(row.torch, major, minor), default=None)
+        if found is None and platform == "windows":  # whose wheels are built for the same list
+            return self.code_in(torch, cuda, "linux-x86_64")
         return (*found.archs, *found.ptx) if found else None
 
     def newest_for(self, needs: Needs) -> tuple[str, str] | None:
         """The newest release with a build that fits, and the build."""
         for row in reversed(self.releases.releases):
-            build = self.build_for(row.latest, needs) if _python_fits(row.requires_python, row.python_max, needs.python) else None
+            build = (
+                self.build_for(row.latest, needs)
+                if _python_fits(row.requires_python, row.python_max, needs.python)
+                else None
+            )
             if build:
                 return row.latest, build
         return None
@@ -140,7 +154,10 @@ class Advice(Fact, frozen=True, kw_only=True):
 
     def _install(self, torch: str, build: str, needs: Needs, why: str) -> Install:
         sisters = (self.companions.made_for(name, torch) for name in needs.sisters)
-        names = (f"torch=={torch}+{build}", *(f"{row.package}=={row.version}+{build}" for row in sisters if row))
+        names = (
+            f"torch=={torch}+{build}",
+            *(f"{row.package}=={row.version}+{build}" for row in sisters if row),
+        )
         return Install(requirements=names, build=build, why=why, verify=VERIFY)
 
     def first_with_kernels(self, capability: str, platform: WheelPlatform = "linux-x86_64") -> str | None:
@@ -183,4 +200,5 @@ def advice() -> Advice:
         companions=companions(),
         floors=cuda_floors(),
         names=compute_capabilities(),
+        wheels=wheel_libraries(),
     )

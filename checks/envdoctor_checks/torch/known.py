@@ -73,7 +73,11 @@ def nvidia_gpu(gpus: GpuDevices | None, pci: PciDevices | None) -> Evidence | No
 
 
 def code_of_torch(
-    cuda: TorchCuda | None, build: TorchBuild | None, version: str | None, advice: Advice, platform: str | None
+    cuda: TorchCuda | None,
+    build: TorchBuild | None,
+    version: str | None,
+    advice: Advice,
+    platform: str | None,
 ) -> tuple[str, ...] | None:
     """The architectures in torch: what it says itself, else what is known of the published wheel."""
     if cuda is not None and cuda.arch_list:

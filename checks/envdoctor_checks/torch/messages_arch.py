@@ -32,7 +32,9 @@ def dotted(digits: str) -> str:
 def not_compatible(match: re.Match[str]) -> ArchUnsupported:
     """torch's warning before 2.10, and since then for wheels without machine code for the GPU."""
     gpu = match["gpu"].rpartition("UserWarning: ")[2].strip()
-    return ArchUnsupported(gpu=gpu, compute_capability=dotted(match["cc"]), archs=tuple((match["archs"] or "").split()))
+    return ArchUnsupported(
+        gpu=gpu, compute_capability=dotted(match["cc"]), archs=tuple((match["archs"] or "").split())
+    )
 
 
 @check.message(
@@ -173,7 +175,9 @@ def quantization(match: re.Match[str]) -> Fp8Unsupported | ExtensionNeedsGpu:
 )
 def flash_attention(match: re.Match[str]) -> ExtensionNeedsGpu:
     """flash-attn 2 and 3."""
-    return ExtensionNeedsGpu(package="flash-attn", needs={"Ampere": "8.0", "Ada": "8.9", "Hopper": "9.0"}[match["chip"]])
+    return ExtensionNeedsGpu(
+        package="flash-attn", needs={"Ampere": "8.0", "Ada": "8.9", "Hopper": "9.0"}[match["chip"]]
+    )
 
 
 @check.message(

@@ -19,7 +19,11 @@ FAMILY = r"(?:torch(?:vision|audio|text|codec|data|triton)?|pytorch(?:-cuda|-tri
 def pip_finds_none(match: re.Match[str]) -> RequirementNotFound:
     """pip, with the versions that fit this Python and platform."""
     listed = match["versions"]
-    versions = tuple(each.strip() for each in listed.split(",") if each.strip() not in ("", "none")) if listed is not None else None
+    versions = (
+        tuple(each.strip() for each in listed.split(",") if each.strip() not in ("", "none"))
+        if listed is not None
+        else None
+    )
     return RequirementNotFound(requirement=match["requirement"], versions=versions)
 
 
@@ -62,7 +66,9 @@ def uv_finds_none(match: re.Match[str]) -> RequirementNotFound:
 )
 def uv_python_differs(match: re.Match[str]) -> RequirementNotFound:
     """uv, where the release has no wheel for this Python."""
-    return RequirementNotFound(requirement=f"{match['name']}{match['specifier'] or ''}", python=match["python"] or "this Python")
+    return RequirementNotFound(
+        requirement=f"{match['name']}{match['specifier'] or ''}", python=match["python"] or "this Python"
+    )
 
 
 @check.message(
@@ -99,4 +105,6 @@ def wheel_taken(match: re.Match[str]) -> WheelTaken:
     """The file name of the wheel tells the build and the platform."""
     factor = {"k": 0.001, "M": 1.0, "G": 1000.0}
     size = float(match["size"]) * factor[match["unit"]] if match["size"] else None
-    return WheelTaken(version=match["version"].replace("%2B", "+"), platform=match["platform"], megabytes=size)
+    return WheelTaken(
+        version=match["version"].replace("%2B", "+"), platform=match["platform"], megabytes=size
+    )

@@ -69,7 +69,14 @@ def unknown_option(match: re.Match[str]) -> AllocOptionUnknown:
     r"CachingAllocator option (?P<option>\w+) (?:too small|must be)|Expected a single True/False argument for (?P<flag>\w+)|Unknown allocator backend, options are|"
     r"(?:garbage_collect(?:ion)?_threshold) (?:too (?:big|small)|is invalid)|Error, expecting (?P<value>\w+) value|"
     r"Expected 'True' or 'False' at index \d+ in ConfigTokenizer|in ConfigTokenizer\b",
-    needles=("cachingallocator", "expected a single true/false", "unknown allocator backend", "garbage_collect", "error, expecting", "in configtokenizer"),
+    needles=(
+        "cachingallocator",
+        "expected a single true/false",
+        "unknown allocator backend",
+        "garbage_collect",
+        "error, expecting",
+        "in configtokenizer",
+    ),
     sample="RuntimeError: Expected a single True/False argument for expandable_segments",
 )
 def bad_value(match: re.Match[str]) -> AllocOptionUnknown:
@@ -96,7 +103,9 @@ def expandable_refused(match: re.Match[str]) -> AllocUnsupported:
 )
 def malloc_async_refused(match: re.Match[str]) -> AllocUnsupported | MallocAsyncInUse:
     """torch's own refusals; ComfyUI's warning, which matters only if an error follows."""
-    return MallocAsyncInUse() if "most likely" in match.group() else AllocUnsupported(feature="cudaMallocAsync")
+    return (
+        MallocAsyncInUse() if "most likely" in match.group() else AllocUnsupported(feature="cudaMallocAsync")
+    )
 
 
 @check.message(

@@ -167,7 +167,13 @@ def registered_twice(match: re.Match[str]) -> RegisteredTwice:
 @check.message(
     r"depends on `torch`, but doesn't declare it as a build dependency|in get_requires_for_build_wheel|Getting requirements to build wheel did not run successfully|"
     r"[/\\]pip-build-env-|This error likely indicates that `(?P<package>[\w.-]+)",
-    needles=("build dependency", "get_requires_for_build_wheel", "getting requirements to build wheel", "pip-build-env-", "error likely indicates"),
+    needles=(
+        "build dependency",
+        "get_requires_for_build_wheel",
+        "getting requirements to build wheel",
+        "pip-build-env-",
+        "error likely indicates",
+    ),
     sample='  File "/tmp/pip-build-env-abc/overlay/setuptools/build_meta.py", line 1, in get_requires_for_build_wheel',
 )
 def build_isolated(match: re.Match[str]) -> BuildIsolated:

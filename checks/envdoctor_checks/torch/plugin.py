@@ -2,6 +2,7 @@
 
 from envdoctor_checks.torch import (  # noqa: F401 # importing registers
     advice,
+    headlines,
     messages_arch,
     messages_install,
     messages_memory,
@@ -10,7 +11,38 @@ from envdoctor_checks.torch import (  # noqa: F401 # importing registers
     probe_files,
     probe_import,
     read,
+    rules_arch,
+    rules_build,
+    rules_cuda,
+    rules_extensions,
+    rules_formats,
+    rules_import,
+    rules_install,
+    rules_memory,
+    rules_sisters,
 )
 from envdoctor_checks.torch.check import check
+from envdoctor_checks.torch.tables import (
+    alloc_conf,
+    arch_lists,
+    broken_releases,
+    companions,
+    extensions,
+    package_indexes,
+    torch_releases,
+    wheel_pins,
+)
+
+for table in (
+    alloc_conf,
+    arch_lists,
+    broken_releases,
+    companions,
+    extensions,
+    package_indexes,
+    torch_releases,
+    wheel_pins,
+):
+    check.table(table)
 
 __all__ = ["check"]

@@ -22,7 +22,9 @@ from envdoctor_checks.torch.check import check
 from envdoctor_checks.torch.facts import CompiledExtension, CompiledExtensions, TorchBuild
 from envdoctor_checks.torch.tables import Extension, extensions
 
-CUDA_LIBRARY = re.compile(r"lib(?:cudart|cublas|cublasLt|cudnn\w*|nvrtc|cufft|curand|cusparse|cusolver|nccl|nvJitLink|nvToolsExt)\.so\.\d+")
+CUDA_LIBRARY = re.compile(
+    r"lib(?:cudart|cublas|cublasLt|cudnn\w*|nvrtc|cufft|curand|cusparse|cusolver|nccl|nvJitLink|nvToolsExt)\.so\.\d+"
+)
 TORCH_SYMBOL = re.compile(r"_ZNK?(?:2at|3c10|5torch|6caffe2)|_ZT[IVS]N(?:2at|3c10|5torch)|_Z\d+THP|THP")
 TORCH_LIBRARY = re.compile(r"lib(?:c10|torch)\w*\.so")
 FIRST = ("libc10.so", "libtorch_cpu.so", "libtorch_python.so")
@@ -166,7 +168,9 @@ class _Undefined(Image):
         entry, table = self.layout.symbol, self.table(DT_SYMTAB)
         block = self.source.take(table + entry.size, (first - 1) * entry.size)
         offsets = [
-            name for name, info, section in entry.iter_unpack(block) if not section and info >> 4 == 1 and name
+            name
+            for name, info, section in entry.iter_unpack(block)
+            if not section and info >> 4 == 1 and name
         ]
         texts = self.strings(offsets)
         return tuple(texts[offset] for offset in offsets)

@@ -26,9 +26,7 @@ DEPTH = 4
 
 
 @check.probe(tier=Tier.QUICK)
-def build(
-    host: Host, paths: TargetPaths, packages: Distributions
-) -> tuple[TorchBuild, TorchInstalls]:
+def build(host: Host, paths: TargetPaths, packages: Distributions) -> tuple[TorchBuild, TorchInstalls]:
     """Every torch on the path: version.py read as text, and the names of its metadata folders."""
     folders: list[TorchFolder] = []
     builds: list[TorchBuild] = []
@@ -41,16 +39,16 @@ def build(
         if version is not None:
             source = Source("file", f"{folder}/version.py")
             builds.append(TorchBuild(version=version, torch_cuda=cuda, hip=hip, path=folder, source=source))
-    metadata = tuple(TorchFolder(path=each.location, version=each.version) for each in packages.named("torch"))
+    metadata = tuple(
+        TorchFolder(path=each.location, version=each.version) for each in packages.named("torch")
+    )
     installs = TorchInstalls(
         folders=tuple(folders), metadata=metadata, user_site=paths.user_site, source=packages.source
     )
     return (builds[0] if builds else _by_metadata(folders, metadata, packages.source)), installs
 
 
-def _by_metadata(
-    folders: list[TorchFolder], metadata: tuple[TorchFolder, ...], source: Source
-) -> TorchBuild:
+def _by_metadata(folders: list[TorchFolder], metadata: tuple[TorchFolder, ...], source: Source) -> TorchBuild:
     """An installation in place has no folder on the path: what its metadata says. None at all: not installed."""
     version = metadata[0].version if metadata and metadata[0].version else None
     label = version.partition("+")[2] if version else ""

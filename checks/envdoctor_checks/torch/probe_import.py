@@ -47,14 +47,15 @@ def import_torch(
     host: Host, nodes: DeviceNodes | Unavailable | None, target: Target, paths: TargetPaths, build: TorchBuild
 ) -> Iterator[Given | Printed | Unavailable]:
     """Import torch, ask it for CUDA, and read the loader's trace and the process's maps."""
-    del nodes, paths  # device files are read first, since NVIDIA's libraries may make them; an interpreter that answers
+    del (
+        nodes,
+        paths,
+    )  # device files are read first, since NVIDIA's libraries may make them; an interpreter that answers
     if build.version is None and build.path is None:
         raise CouldNotLook("torch is not installed in the target")
     environ = {**host.environ, "LD_DEBUG": "libs,files"}
     environ.pop("LD_DEBUG_OUTPUT", None)
-    request = python_request(
-        target.python, SCRIPT, deadline=DEADLINE, env=environ, temporary_directory=True
-    )
+    request = python_request(target.python, SCRIPT, deadline=DEADLINE, env=environ, temporary_directory=True)
     result = host.run_child(structs.replace(request, max_output=OUTPUT))
     traced, said = split_trace(result.stderr.text)
     stages = {stage["stage"]: stage for stage in result.stages}
@@ -88,7 +89,9 @@ def _import_facts(
             source=source,
         )
     elif "importing" in stages and result.end is ChildEnd.TIMED_OUT:
-        yield TorchImport(ok=False, timed_out=True, message=where_it_hung(said), seconds=result.seconds, source=source)
+        yield TorchImport(
+            ok=False, timed_out=True, message=where_it_hung(said), seconds=result.seconds, source=source
+        )
     elif "importing" in stages and result.end is ChildEnd.KILLED:
         yield TorchImport(ok=False, signal=result.signal, message=where_it_hung(said), source=source)
     elif "importing" in stages and result.end is ChildEnd.EXITED:
@@ -104,7 +107,9 @@ def where_it_hung(said: str) -> str | None:
     return f"{frames[0][0]}, line {frames[0][1]}, in {frames[0][2]}" if frames else None
 
 
-def _cuda_facts(result: ChildResult, stages: dict[str, Any]) -> Iterator[TorchCuda | TorchDevices | Unavailable]:
+def _cuda_facts(
+    result: ChildResult, stages: dict[str, Any]
+) -> Iterator[TorchCuda | TorchDevices | Unavailable]:
     told = stages.get("cuda")
     source = Source("child", "torch.cuda")
     if told is None or "available" not in told:
@@ -158,7 +163,9 @@ def _library_facts(
     if traced:
         yield LoaderTrace(lookups=tuple(_lookups(traced)), source=source)
     else:
-        yield Unavailable(LoaderTrace.fact_name, "the loader wrote no trace: not glibc, or a privileged interpreter")
+        yield Unavailable(
+            LoaderTrace.fact_name, "the loader wrote no trace: not glibc, or a privileged interpreter"
+        )
 
 
 def _loaded(text: str, table: WheelLibraries) -> Iterator[LoadedFile]:

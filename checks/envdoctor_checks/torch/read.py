@@ -21,7 +21,9 @@ GPU = re.compile(r"^(?:.*: *)?GPU (\d+): (.+?)(?: \(UUID: .*)?$")
 Read = TorchBuild | TorchCuda | GpuDevices | DriverRelease | Distributions | Variables
 
 
-@check.reader(starts=r"^PyTorch version *: ", ends=r"^\s*Versions of relevant libraries|^\s*CPU Info$", max_lines=70)
+@check.reader(
+    starts=r"^PyTorch version *: ", ends=r"^\s*Versions of relevant libraries|^\s*CPU Info$", max_lines=70
+)
 def collect_env(block: FoundBlock) -> Iterator[Read]:
     """``python -m torch.utils.collect_env``, and vLLM's variant with aligned colons.
 
@@ -122,7 +124,9 @@ VALUES = {
 """Questions that people print, and what the answer looks like. Answers stand in the order of the questions."""
 
 
-@check.reader(command=r"[\s\S]*\btorch\.(?:__version__|version\.|cuda\.|_C\.)|\S*python[\d.]*(?: -\w+)* +-(?: |$)")
+@check.reader(
+    command=r"[\s\S]*\btorch\.(?:__version__|version\.|cuda\.|_C\.)|\S*python[\d.]*(?: -\w+)* +-(?: |$)"
+)
 def one_liner(block: FoundBlock) -> Iterator[TorchBuild | TorchCuda | TorchDevices | Distributions]:
     """``python -c "import torch; print(torch.__version__, ...)"``, a here-document, a prompt of Python."""
     command = block.block.command or block.command or ""
@@ -141,7 +145,9 @@ def _answers(told: dict[str, str | None]) -> Iterator[TorchBuild | TorchCuda | T
     if version and cuda:
         hip = told.get("hip")
         built = None if cuda == "None" else cuda
-        yield TorchBuild(version=version, torch_cuda=built, hip=None if hip in (None, "None") else hip, source=HERE)
+        yield TorchBuild(
+            version=version, torch_cuda=built, hip=None if hip in (None, "None") else hip, source=HERE
+        )
         yield _torch(version)
     elif version:
         yield from by_version(version)
@@ -188,7 +194,9 @@ def interrupted(block: FoundBlock) -> ImportInterrupted | None:
     """A traceback that ends in KeyboardInterrupt, with torch's own ``__init__`` still at work."""
     lines = [line.text for line in block.block.lines]
     end = next((index for index, text in enumerate(lines) if text.strip() == "KeyboardInterrupt"), None)
-    importing = any(re.search(r"[/\\]torch[/\\]__init__\.py\", line \d+, in <module>", text) for text in lines[:end])
+    importing = any(
+        re.search(r"[/\\]torch[/\\]__init__\.py\", line \d+, in <module>", text) for text in lines[:end]
+    )
     if end is None or not importing:
         return None
     return ImportInterrupted(quote="KeyboardInterrupt while torch was being imported", source=HERE)
@@ -198,6 +206,9 @@ def interrupted(block: FoundBlock) -> ImportInterrupted | None:
 def timed_out(block: FoundBlock) -> ImportInterrupted | None:
     """``timeout 60 python -c "import torch"; echo $?`` with 124, or ``Terminated``."""
     printed = [line.text.strip() for line in block.block.lines]
-    if any(text in ("124", "137", "Terminated", "Killed") or re.search(r"\b(?:exit|rc|status)\W*124\b", text) for text in printed):
+    if any(
+        text in ("124", "137", "Terminated", "Killed") or re.search(r"\b(?:exit|rc|status)\W*124\b", text)
+        for text in printed
+    ):
         return ImportInterrupted(quote=f"{block.command}: {printed[-1]}", source=HERE)
     return None

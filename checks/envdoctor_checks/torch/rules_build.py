@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from envdoctor.api import (
-    Ask,
-    Change,
     Confidence,
-    Evidence,
     Finding,
     Findings,
     Install,
     NoFix,
     Outcome,
     Platform,
-    Reach,
-    Run,
-    Severity,
-    Target,
     Uninstall,
     imports,
 )
@@ -24,16 +17,13 @@ from envdoctor.surroundings import Surroundings
 from envdoctor_checks.driver.facts import DriverCuda, DriverRelease, PciDevices
 from envdoctor_checks.gpu.facts import GpuDevices
 from envdoctor_checks.libraries.facts import LibraryNotFound
-from envdoctor_checks.python.facts import Distributions, ModuleNotFound
+from envdoctor_checks.python.facts import Distributions
 from envdoctor_checks.torch.advice import Advice
 from envdoctor_checks.torch.check import check
-from envdoctor_checks.torch.facts import TorchBuild, TorchCuda, TorchImport
+from envdoctor_checks.torch.facts import TorchBuild, TorchCuda
 from envdoctor_checks.torch.known import nvidia_gpu, present, torch_version, version_evidence
 from envdoctor_checks.torch.symptoms import (
-    BuildIsolated,
-    DllNotLoaded,
     ExtensionBuiltFor,
-    ImportInterrupted,
     ModuleBroke,
     NoHipGpu,
     NotCompiledWithCuda,
@@ -43,7 +33,17 @@ from envdoctor_checks.torch.symptoms import (
 CUDA = Outcome("cuda-available")
 TORCH = imports("torch")
 IMPORT_TORCH = 'python -X faulthandler -c "import torch; print(torch.__version__, torch.__file__)"'
-ROCM_LIBRARIES = ("libtorch_hip", "libc10_hip", "libamdhip64", "librocblas", "libMIOpen", "libroctx64", "libhip", "libhsa-runtime64", "librocm_smi64")
+ROCM_LIBRARIES = (
+    "libtorch_hip",
+    "libc10_hip",
+    "libamdhip64",
+    "librocblas",
+    "libMIOpen",
+    "libroctx64",
+    "libhip",
+    "libhsa-runtime64",
+    "librocm_smi64",
+)
 XPU_LIBRARIES = ("libtorch_xpu", "libc10_xpu", "libsycl", "libze_loader", "libintel-ocloc")
 
 
@@ -63,7 +63,9 @@ def cpu_only_build(
     seen = nvidia_gpu(gpus, pci)
     if build.version is None or build.accelerator != "cpu" or seen is None:
         return
-    needs = advice.needs(gpus, packages, driver or release, platform, around.python_version if around else None)
+    needs = advice.needs(
+        gpus, packages, driver or release, platform, around.python_version if around else None
+    )
     yield Finding(
         title=f"torch {build.version} is built for the CPU only, and this machine has an NVIDIA GPU",
         detail="Its version.py names no CUDA, so no driver and no setting can make it see the GPU.",
@@ -90,9 +92,15 @@ def _says_so(
     advice: Advice,
 ) -> Findings:
     version = torch_version(build, packages)
-    needs = advice.needs(gpus, packages, driver or release, platform, around.python_version if around else None)
+    needs = advice.needs(
+        gpus, packages, driver or release, platform, around.python_version if around else None
+    )
     macos = platform is not None and platform.system == "darwin"
-    remedy = NoFix(reason="there is no CUDA on macOS: use the mps or cpu device") if macos else advice.install(version, needs)
+    remedy = (
+        NoFix(reason="there is no CUDA on macOS: use the mps or cpu device")
+        if macos
+        else advice.install(version, needs)
+    )
     yield Finding(
         title=f"torch{f' {version}' if version else ''} is built for the CPU only, and is asked for CUDA",
         evidence=(said.evidence(), *version_evidence(build, packages)),
@@ -117,14 +125,21 @@ def _windows_wheel(
     for_cpu = label.startswith("cpu") or (not label and taken.platform.startswith("win"))
     if not for_cpu or (cuda is not None and cuda.available) or not (cuda or gpus or driver):
         return
-    windows = Platform(system="windows", machine="amd64", source=taken.source) if taken.platform.startswith("win") else None
+    windows = (
+        Platform(system="windows", machine="amd64", source=taken.source)
+        if taken.platform.startswith("win")
+        else None
+    )
     needs = advice.needs(gpus, packages, driver, windows, around.python_version if around else None)
     shows = (CUDA,) if cuda is not None else ()
     yield Finding(
         title=f"the wheel that was installed, torch {taken.version} for {taken.platform}, is built for the CPU only",
         confidence=Confidence.CERTAIN if cuda is not None else Confidence.LIKELY,
         detail="Wheels for Windows on PyPI have no CUDA; the ones that do carry a label such as +cu128 and come from PyTorch's own index.",
-        evidence=(taken.evidence("installed"), *((cuda.shows("torch.cuda.is_available()", cuda.available),) if cuda else ())),
+        evidence=(
+            taken.evidence("installed"),
+            *((cuda.shows("torch.cuda.is_available()", cuda.available),) if cuda else ()),
+        ),
         remedies=tuple(present(advice.install(taken.version, needs))) or (_no_build(),),
         breaks=(CUDA,),
         shows=shows,
@@ -191,7 +206,12 @@ def _other_kind(build: TorchBuild, packages: Distributions, advice: Advice) -> F
             detail="Its compiled part asks for libraries that only the other build of torch has.",
             evidence=(packages.shows(name, version), build.shows("torch", build.version)),
             remedies=(
-                Install(requirements=(wanted,), build=build.label, reinstall=True, why="of the same build as torch"),
+                Install(
+                    requirements=(wanted,),
+                    build=build.label,
+                    reinstall=True,
+                    why="of the same build as torch",
+                ),
                 Uninstall(distributions=(name,), why="if nothing needs it"),
             ),
             breaks=(imports(name),),
@@ -200,11 +220,18 @@ def _other_kind(build: TorchBuild, packages: Distributions, advice: Advice) -> F
 
 @wrong_accelerator_build.sign
 def _library_of_other_kind(
-    missing: LibraryNotFound, build: TorchBuild | None, packages: Distributions | None, broke: tuple[ModuleBroke, ...]
+    missing: LibraryNotFound,
+    build: TorchBuild | None,
+    packages: Distributions | None,
+    broke: tuple[ModuleBroke, ...],
 ) -> Findings:
     stem = missing.library.partition(".so")[0]
     rocm, xpu = stem.startswith(ROCM_LIBRARIES), stem.startswith(XPU_LIBRARIES)
-    if not (rocm or xpu) or (build is not None and build.accelerator in ("rocm", "xpu") and not stem.startswith(("libtorch", "libc10"))):
+    if not (rocm or xpu) or (
+        build is not None
+        and build.accelerator in ("rocm", "xpu")
+        and not stem.startswith(("libtorch", "libc10"))
+    ):
         return
     kind = "ROCm" if rocm else "XPU"
     version = torch_version(build, packages)
@@ -218,7 +245,9 @@ def _library_of_other_kind(
         evidence=(missing.evidence(), *version_evidence(build, packages)),
         remedies=(
             Install(
-                requirements=("torch", "torchvision", "torchaudio") if not label.startswith("cu") else _from_one_index(packages, label),
+                requirements=("torch", "torchvision", "torchaudio")
+                if not label.startswith("cu")
+                else _from_one_index(packages, label),
                 build=label if label.startswith("cu") else "",
                 reinstall=True,
                 why="all of one build",
@@ -230,7 +259,11 @@ def _library_of_other_kind(
 
 
 def _subject_of_label(packages: Distributions | None, kind: str) -> str:
-    named = (each.name for each in packages.distributions if kind in each.version.partition("+")[2]) if packages else iter(())
+    named = (
+        (each.name for each in packages.distributions if kind in each.version.partition("+")[2])
+        if packages
+        else iter(())
+    )
     first = next(named, None)
     return f"package:{first}" if first else ""
 

@@ -10,40 +10,38 @@ from envdoctor.api import (
     Finding,
     Findings,
     Install,
-    NoFix,
     Outcome,
-    Platform,
     Reach,
     Run,
     Severity,
     Target,
-    Uninstall,
     imports,
 )
-from envdoctor.surroundings import Surroundings
-from envdoctor_checks.driver.facts import DriverCuda, DriverRelease, PciDevices
-from envdoctor_checks.gpu.facts import GpuDevices
-from envdoctor_checks.libraries.facts import LibraryNotFound
 from envdoctor_checks.python.facts import Distributions, ModuleNotFound
-from envdoctor_checks.torch.advice import Advice
 from envdoctor_checks.torch.check import check
-from envdoctor_checks.torch.facts import TorchBuild, TorchCuda, TorchImport
-from envdoctor_checks.torch.known import nvidia_gpu, present, torch_version, version_evidence
+from envdoctor_checks.torch.facts import TorchBuild, TorchImport
+from envdoctor_checks.torch.known import torch_version, version_evidence
 from envdoctor_checks.torch.symptoms import (
     BuildIsolated,
     DllNotLoaded,
-    ExtensionBuiltFor,
     ImportInterrupted,
     ModuleBroke,
-    NoHipGpu,
-    NotCompiledWithCuda,
-    WheelTaken,
 )
 
 CUDA = Outcome("cuda-available")
 TORCH = imports("torch")
 IMPORT_TORCH = 'python -X faulthandler -c "import torch; print(torch.__version__, torch.__file__)"'
-ROCM_LIBRARIES = ("libtorch_hip", "libc10_hip", "libamdhip64", "librocblas", "libMIOpen", "libroctx64", "libhip", "libhsa-runtime64", "librocm_smi64")
+ROCM_LIBRARIES = (
+    "libtorch_hip",
+    "libc10_hip",
+    "libamdhip64",
+    "librocblas",
+    "libMIOpen",
+    "libroctx64",
+    "libhip",
+    "libhsa-runtime64",
+    "librocm_smi64",
+)
 XPU_LIBRARIES = ("libtorch_xpu", "libc10_xpu", "libsycl", "libze_loader", "libintel-ocloc")
 
 
@@ -80,13 +78,18 @@ def _no_module(
     yield Finding(
         title="torch is not installed in the Python that ran this",
         confidence=Confidence.POSSIBLE if known else Confidence.LIKELY,
-        detail=f"The text also shows torch {known}: it may be installed into another interpreter." if known else "",
+        detail=f"The text also shows torch {known}: it may be installed into another interpreter."
+        if known
+        else "",
         evidence=(said.evidence(),),
         remedies=(Install(requirements=("torch",), verify=IMPORT_TORCH),),
         breaks=(TORCH,),
         shows=(TORCH,),
         asks=(
-            Ask("python -c \"import sys; print(sys.executable)\"; python -m pip show torch", "whether pip and python are of one environment"),
+            Ask(
+                'python -c "import sys; print(sys.executable)"; python -m pip show torch',
+                "whether pip and python are of one environment",
+            ),
         ),
     )
 
@@ -131,12 +134,17 @@ def import_hangs(imported: TorchImport) -> Findings:
         remedies=(
             Run(
                 title="see where it waits",
-                commands=(f"timeout -s ABRT 60 {IMPORT_TORCH}", "python -X importtime -c 'import torch' 2>&1 | sort -t'|' -k2 -n | tail"),
+                commands=(
+                    f"timeout -s ABRT 60 {IMPORT_TORCH}",
+                    "python -X importtime -c 'import torch' 2>&1 | sort -t'|' -k2 -n | tail",
+                ),
                 reach=Reach.SHELL,
             ),
             Run(
                 title="try it from a local disk",
-                commands=("python -m venv /var/tmp/torch-local && /var/tmp/torch-local/bin/pip install torch",),
+                commands=(
+                    "python -m venv /var/tmp/torch-local && /var/tmp/torch-local/bin/pip install torch",
+                ),
                 reach=Reach.ENVIRONMENT,
             ),
         ),
@@ -156,7 +164,11 @@ def _interrupted(said: ImportInterrupted) -> Findings:
         confidence=Confidence.LIKELY,
         evidence=(said.evidence(),),
         remedies=(
-            Run(title="see where it waits", commands=(f"timeout -s ABRT 60 {IMPORT_TORCH}",), reach=Reach.SHELL),
+            Run(
+                title="see where it waits",
+                commands=(f"timeout -s ABRT 60 {IMPORT_TORCH}",),
+                reach=Reach.SHELL,
+            ),
             Change(
                 title="keep the environment on a local disk rather than a network file system",
                 reach=Reach.ENVIRONMENT,
@@ -178,7 +190,10 @@ def import_fails(imported: TorchImport, build: TorchBuild | None) -> Findings:
         title=f"import torch {what}",
         detail=_crash_detail(imported),
         evidence=(
-            imported.shows("import torch", f"{imported.signal or imported.exception}: {imported.message or ''}".strip(": ")),
+            imported.shows(
+                "import torch",
+                f"{imported.signal or imported.exception}: {imported.message or ''}".strip(": "),
+            ),
             *version_evidence(build, None),
         ),
         remedies=_reinstalls(build),
@@ -202,7 +217,15 @@ def _reinstalls(build: TorchBuild | None) -> tuple[Install, ...]:
     version = build.version if build else None
     label = build.label if build else ""
     requirement = f"torch=={version}" if version else "torch"
-    return (Install(requirements=(requirement,), build=label, reinstall=True, why="replace what is damaged", verify=IMPORT_TORCH),)
+    return (
+        Install(
+            requirements=(requirement,),
+            build=label,
+            reinstall=True,
+            why="replace what is damaged",
+            verify=IMPORT_TORCH,
+        ),
+    )
 
 
 @import_fails.sign
@@ -216,7 +239,11 @@ def _folder_of_the_repository(said: ModuleNotFound) -> Findings:
         "named torch, Python finds that one first.",
         evidence=(said.evidence(),),
         remedies=(
-            Run(title="start Python from another directory", commands=("cd / && " + IMPORT_TORCH,), reach=Reach.SHELL),
+            Run(
+                title="start Python from another directory",
+                commands=("cd / && " + IMPORT_TORCH,),
+                reach=Reach.SHELL,
+            ),
             Install(requirements=("torch",), reinstall=True),
         ),
         breaks=(TORCH,),
@@ -226,7 +253,9 @@ def _folder_of_the_repository(said: ModuleNotFound) -> Findings:
 
 @import_fails.sign
 def _dll(said: DllNotLoaded) -> Findings:
-    missing = "it, or a library that it needs, is not there" if said.code == 126 else "its initialisation failed"
+    missing = (
+        "it, or a library that it needs, is not there" if said.code == 126 else "its initialisation failed"
+    )
     yield Finding(
         title=f"Windows cannot load torch's {said.dll}",
         confidence=Confidence.LIKELY,
@@ -254,7 +283,11 @@ def _printed(said: ModuleBroke) -> Findings:
         title=f"import torch raises {said.exception}",
         confidence=Confidence.POSSIBLE,
         evidence=(said.evidence(),),
-        remedies=(Install(requirements=("torch",), reinstall=True, why="replace what is damaged", verify=IMPORT_TORCH),),
+        remedies=(
+            Install(
+                requirements=("torch",), reinstall=True, why="replace what is damaged", verify=IMPORT_TORCH
+            ),
+        ),
         shows=(TORCH,),
         asks=(Ask("envdoctor check", "what the loader does in this environment"),),
     )

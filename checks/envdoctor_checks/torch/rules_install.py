@@ -53,7 +53,16 @@ INSTALLED = Outcome("install")
 TORCH = imports("torch")
 OLD_INDEXES = ("cu75", "cu80", "cu90", "cu91", "cu92", "cu100", "cu101", "cu102")
 """Builds of releases before the table's first."""
-CONDA_FAMILY = ("pytorch", "pytorch-cuda", "pytorch-gpu", "pytorch-mutex", "torchvision", "torchaudio", "torchtriton", "libtorch")
+CONDA_FAMILY = (
+    "pytorch",
+    "pytorch-cuda",
+    "pytorch-gpu",
+    "pytorch-mutex",
+    "torchvision",
+    "torchaudio",
+    "torchtriton",
+    "libtorch",
+)
 WHERE_FROM = 'python -c "import torch; print(torch.__version__, torch.__file__)"'
 
 
@@ -77,7 +86,11 @@ def wheel_index_wrong(
         return  # nightlies come for CUDA releases before the stable ones do
     version = taken.version if taken else torch_version(None, packages)
     needs = advice.needs(gpus, packages, driver, platform, around.python_version if around else None)
-    had = ", ".join(row.index for row in (advice.indexes.having(version) if version else advice.indexes.indexes) if row.cuda)
+    had = ", ".join(
+        row.index
+        for row in (advice.indexes.having(version) if version else advice.indexes.indexes)
+        if row.cuda
+    )
     failed = (Outcome("cuda-available"),) if cuda is not None and not cuda.available else ()
     yield Finding(
         title=f"PyTorch has no wheel index {named.index}",
@@ -86,7 +99,8 @@ def wheel_index_wrong(
         detail=f"pip passes over an index that answers nothing, and takes torch from the next one: PyPI's build, or none. Builds{' of this release' if version else ''} "
         f"exist for {had}. The index need not be the toolkit's CUDA: the wheels bring their own, and the driver decides what runs.",
         evidence=(named.evidence("index"), *((taken.evidence("installed instead"),) if taken else ())),
-        remedies=tuple(present(advice.install(version, needs))) or (NoFix(reason="no build is known to fit"),),
+        remedies=tuple(present(advice.install(version, needs)))
+        or (NoFix(reason="no build is known to fit"),),
         breaks=(INSTALLED, *failed),
         shows=failed,
     )
@@ -124,7 +138,12 @@ def _nothing_found(
         remedies=tuple(_instead(said, torch, advice.install(torch, needs), advice, around)),
         breaks=(INSTALLED,),
         shows=(INSTALLED,),
-        asks=(Ask("python -c \"import sys, platform; print(sys.version, platform.machine(), platform.system())\"", "whether wheels exist for this Python"),),
+        asks=(
+            Ask(
+                'python -c "import sys, platform; print(sys.version, platform.machine(), platform.system())"',
+                "whether wheels exist for this Python",
+            ),
+        ),
     )
 
 
@@ -147,7 +166,11 @@ def _why_none(
         return f"The release has no wheels for {said.python}."
     release = advice.releases.release(version) if version and name == "torch" else None
     label = version.partition("+")[2] if version else ""
-    if release and label.startswith("cu") and label not in {row.index for row in advice.indexes.having(version or "")}:
+    if (
+        release
+        and label.startswith("cu")
+        and label not in {row.index for row in advice.indexes.having(version or "")}
+    ):
         builds = ", ".join(row.index for row in advice.indexes.having(version or ""))
         return f"torch {release.torch} was never built as +{label}; its builds are {builds}."
     python = around.python_version if around else None
@@ -171,11 +194,17 @@ def _later(one: str, other: str) -> bool:
 
 
 def _instead(
-    said: RequirementNotFound, torch: str | None, install: Install | None, advice: Advice, around: Surroundings | None
+    said: RequirementNotFound,
+    torch: str | None,
+    install: Install | None,
+    advice: Advice,
+    around: Surroundings | None,
 ) -> list[Install | Run | NoFix]:
     found: list[Install | Run | NoFix] = [install] if install else []
     release = advice.releases.release(torch) if torch else None
-    only_newer = bool(said.versions) and torch is not None and all(_later(each, torch) for each in said.versions or ())
+    only_newer = (
+        bool(said.versions) and torch is not None and all(_later(each, torch) for each in said.versions or ())
+    )
     if said.python or said.versions == () or only_newer:
         python = release.python_max if release else advice.releases.releases[-1].python_max
         found.insert(
@@ -197,14 +226,19 @@ def duplicate_install(installs: TorchInstalls, left: Leftovers | None) -> Findin
     if len(folders) < 2 and len(versions) < 2:
         return
     differ = len({each.version for each in installs.folders}) > 1 or len(versions) > 1
-    shadowed = f"Python imports {folders[0]}" if folders else "Which one is imported the metadata does not tell"
+    shadowed = (
+        f"Python imports {folders[0]}" if folders else "Which one is imported the metadata does not tell"
+    )
     yield Finding(
         title=f"torch is installed {max(len(folders), len(installs.metadata))} times on this interpreter's path",
         severity=Severity.WARNING if differ else Severity.NOTE,
         detail=f"{shadowed}; pip upgrades or removes whichever it finds first, and files of the two may mix.",
         evidence=(
             *(installs.shows("package", f"{each.path} ({each.version})") for each in installs.folders),
-            *(installs.shows("metadata", f"{each.path}/torch-{each.version}.dist-info") for each in installs.metadata),
+            *(
+                installs.shows("metadata", f"{each.path}/torch-{each.version}.dist-info")
+                for each in installs.metadata
+            ),
         ),
         remedies=_remove_second(installs),
     )
@@ -213,15 +247,26 @@ def duplicate_install(installs: TorchInstalls, left: Leftovers | None) -> Findin
 def _remove_second(installs: TorchInstalls) -> tuple[Run | Install | Uninstall, ...]:
     keep = next((each.version for each in installs.folders if each.version), None)
     label = keep.partition("+")[2] if keep else ""
-    in_user_site = any(installs.user_site and each.path.startswith(installs.user_site) for each in installs.folders)
-    first: Run | Uninstall = Uninstall(distributions=("torch",), why="repeat until pip says that it is not installed")
+    in_user_site = any(
+        installs.user_site and each.path.startswith(installs.user_site) for each in installs.folders
+    )
+    first: Run | Uninstall = Uninstall(
+        distributions=("torch",), why="repeat until pip says that it is not installed"
+    )
     if in_user_site:
         first = Run(
             title="remove the copy in the user's own site-packages",
-            commands=("python -m pip uninstall -y torch", "# or keep it out of sight: export PYTHONNOUSERSITE=1"),
+            commands=(
+                "python -m pip uninstall -y torch",
+                "# or keep it out of sight: export PYTHONNOUSERSITE=1",
+            ),
             reach=Reach.ENVIRONMENT,
         )
-    again = Install(requirements=(f"torch=={keep}" if keep else "torch",), build=label if label.startswith("cu") else "", verify=WHERE_FROM)
+    again = Install(
+        requirements=(f"torch=={keep}" if keep else "torch",),
+        build=label if label.startswith("cu") else "",
+        verify=WHERE_FROM,
+    )
     return (first, again)
 
 
@@ -253,7 +298,15 @@ def _half_removed(said: LeftoverWarned) -> Findings:
         severity=Severity.NOTE,
         detail="pip renames a package before it removes it. The rest is not imported; it takes space and makes pip warn.",
         evidence=(said.evidence(),),
-        remedies=(Run(title="remove it", commands=(f"rm -r {where}/{said.name}*" if said.folder else f"rm -r SITE_PACKAGES/{said.name}*",), reach=Reach.ENVIRONMENT),),
+        remedies=(
+            Run(
+                title="remove it",
+                commands=(
+                    f"rm -r {where}/{said.name}*" if said.folder else f"rm -r SITE_PACKAGES/{said.name}*",
+                ),
+                reach=Reach.ENVIRONMENT,
+            ),
+        ),
     )
 
 
@@ -261,7 +314,13 @@ def _half_removed(said: LeftoverWarned) -> Findings:
 def _conda_and_pip(conda: CondaPackages, packages: Distributions | None) -> Findings:
     own = conda.package("pytorch")
     by_pip = conda.package("torch")
-    version = by_pip.version if by_pip and by_pip.channel == "pypi" else packages.version("torch") if packages else None
+    version = (
+        by_pip.version
+        if by_pip and by_pip.channel == "pypi"
+        else packages.version("torch")
+        if packages
+        else None
+    )
     if own is None or version is None or compare_releases(version, own.version) == 0:
         return
     yield Finding(
@@ -275,7 +334,11 @@ def _conda_and_pip(conda: CondaPackages, packages: Distributions | None) -> Find
         remedies=(
             Run(
                 title="keep one of them: remove both, then install once",
-                commands=("conda remove --force pytorch torchvision torchaudio", "python -m pip uninstall -y torch torchvision torchaudio", f"python -m pip install torch=={version}"),
+                commands=(
+                    "conda remove --force pytorch torchvision torchaudio",
+                    "python -m pip uninstall -y torch torchvision torchaudio",
+                    f"python -m pip install torch=={version}",
+                ),
                 reach=Reach.ENVIRONMENT,
             ),
         ),
@@ -283,9 +346,13 @@ def _conda_and_pip(conda: CondaPackages, packages: Distributions | None) -> Find
 
 
 @check.rule
-def conda_channel_mix(conda: CondaPackages, broken: tuple[SisterBroken, ...], cuda: TorchCuda | None) -> Findings:
+def conda_channel_mix(
+    conda: CondaPackages, broken: tuple[SisterBroken, ...], cuda: TorchCuda | None
+) -> Findings:
     """torch and its sister packages come from different conda channels."""
-    family = [each for each in conda.packages if each.name in CONDA_FAMILY and each.channel not in ("", "pypi")]
+    family = [
+        each for each in conda.packages if each.name in CONDA_FAMILY and each.channel not in ("", "pypi")
+    ]
     channels = {each.channel for each in family}
     if len(channels) < 2 or not any(each.name == "pytorch" for each in family):
         return
@@ -297,11 +364,15 @@ def conda_channel_mix(conda: CondaPackages, broken: tuple[SisterBroken, ...], cu
         confidence=Confidence.CERTAIN if hurts else Confidence.LIKELY,
         detail="Channels compile their packages with their own compilers and against their own builds of torch; mixed, they do not "
         f"fit together, or conda settles on a build for the CPU. Here: {listed}.",
-        evidence=tuple(conda.shows(each.name, f"{each.version} {each.build} ({each.channel})") for each in family),
+        evidence=tuple(
+            conda.shows(each.name, f"{each.version} {each.build} ({each.channel})") for each in family
+        ),
         remedies=(
             Run(
                 title="make a new environment from one channel",
-                commands=("conda create -n torch --override-channels -c conda-forge python=3.12 pytorch-gpu torchvision torchaudio",),
+                commands=(
+                    "conda create -n torch --override-channels -c conda-forge python=3.12 pytorch-gpu torchvision torchaudio",
+                ),
                 reach=Reach.ENVIRONMENT,
                 caveat="PyTorch's own channel ended with 2.5; conda-forge goes on.",
             ),
@@ -326,15 +397,26 @@ def broken_release(
 ) -> Findings:
     """This torch release has a known packaging bug that bites here."""
     version = torch_version(build, packages)
-    if version is None or missing.library.startswith("libcuda.so") or around is None or around.python_manager is None:
+    if (
+        version is None
+        or missing.library.startswith("libcuda.so")
+        or around is None
+        or around.python_manager is None
+    ):
         return
     for row in bugs.bugs(version, "linux", torch_cuda(build, version)):
         if row.id.startswith("no-cuda-dependencies") and around.python_manager in row.installers:
-            evidence = (missing.evidence(), *version_evidence(build, packages), around.shows("installer", around.python_manager))
+            evidence = (
+                missing.evidence(),
+                *version_evidence(build, packages),
+                around.shows("installer", around.python_manager),
+            )
             yield _known_bug(row, version, evidence, Confidence.CERTAIN)
 
 
-def _known_bug(row: BrokenRelease, version: str, evidence: tuple[Evidence, ...], confidence: Confidence) -> Finding:
+def _known_bug(
+    row: BrokenRelease, version: str, evidence: tuple[Evidence, ...], confidence: Confidence
+) -> Finding:
     newer = row.fixed_in or f"{row.torch[-1]} or newer"
     label = version.partition("+")[2]
     requirement = f"torch>={row.fixed_in}" if row.fixed_in else "torch"
@@ -342,10 +424,16 @@ def _known_bug(row: BrokenRelease, version: str, evidence: tuple[Evidence, ...],
     return Finding(
         title=f"torch {version} has a known bug: {row.bug}",
         confidence=confidence,
-        detail=f"What helps without another release: {row.cure}. Fixed in {newer}." if row.fixed_in else f"What helps: {row.cure}.",
+        detail=f"What helps without another release: {row.cure}. Fixed in {newer}."
+        if row.fixed_in
+        else f"What helps: {row.cure}.",
         evidence=evidence,
         remedies=(
-            Install(requirements=(requirement,), build=label if label.startswith("cu") and not row.fixed_in else "", why=f"without the bug ({newer})"),
+            Install(
+                requirements=(requirement,),
+                build=label if label.startswith("cu") and not row.fixed_in else "",
+                why=f"without the bug ({newer})",
+            ),
             Change(title=row.cure, reach=Reach.ENVIRONMENT, example=_cure_commands(row)),
         ),
         breaks=(failed,),
@@ -362,18 +450,26 @@ def _cure_commands(row: BrokenRelease) -> tuple[str, ...]:
 
 
 @broken_release.sign
-def _windows_dll(said: DllNotLoaded, build: TorchBuild | None, packages: Distributions | None, bugs: BrokenReleases) -> Findings:
+def _windows_dll(
+    said: DllNotLoaded, build: TorchBuild | None, packages: Distributions | None, bugs: BrokenReleases
+) -> Findings:
     version = torch_version(build, packages)
     for row in bugs.releases:
         fits = version is None or any(compare_releases(version, each) == 0 for each in row.torch)
         if row.platform == "windows" and said.dll.removesuffix(".dll") in row.shows and fits:
             evidence = (said.evidence(), *version_evidence(build, packages))
-            yield _known_bug(row, version or row.torch[0], evidence, Confidence.CERTAIN if version else Confidence.LIKELY)
+            yield _known_bug(
+                row, version or row.torch[0], evidence, Confidence.CERTAIN if version else Confidence.LIKELY
+            )
 
 
 @broken_release.sign
 def _convolution(
-    called: Convolution3d, oom: OutOfMemory, build: TorchBuild | None, packages: Distributions | None, bugs: BrokenReleases
+    called: Convolution3d,
+    oom: OutOfMemory,
+    build: TorchBuild | None,
+    packages: Distributions | None,
+    bugs: BrokenReleases,
 ) -> Findings:
     version = torch_version(build, packages)
     for row in bugs.bugs(version, "linux") if version else ():

@@ -23,7 +23,12 @@ def label_of_cuda(cuda: str) -> str:
 
 def is_official(version: str) -> bool:
     """Whether it is a release as PyTorch publishes it, rather than a nightly, a vendor's or a source build."""
-    return re.fullmatch(r"\d+\.\d+(?:\.\d+)?(?:\.post\d+)?(?:\+(?:cu\d+|cpu|rocm[\d.]+|xpu)(?:\.\w+)*)?", version) is not None
+    return (
+        re.fullmatch(
+            r"\d+\.\d+(?:\.\d+)?(?:\.post\d+)?(?:\+(?:cu\d+|cpu|rocm[\d.]+|xpu)(?:\.\w+)*)?", version
+        )
+        is not None
+    )
 
 
 def satisfies(version: str, specifier: str) -> bool | None:
@@ -55,4 +60,12 @@ def _fits(plain: str, label: str, clause: str) -> bool:
         prefix_key = tuple(int(part) for part in number.split(".")[:-1])
         return order >= 0 and release_key(plain)[: len(prefix_key)] == prefix_key[: len(floor)]
     equal = order == 0 and (not wanted_label or wanted_label == label)
-    return {"==": equal, "===": equal, "!=": not equal, "<": order < 0, "<=": order <= 0, ">": order > 0, ">=": order >= 0}[operator]
+    return {
+        "==": equal,
+        "===": equal,
+        "!=": not equal,
+        "<": order < 0,
+        "<=": order <= 0,
+        ">": order > 0,
+        ">=": order >= 0,
+    }[operator]

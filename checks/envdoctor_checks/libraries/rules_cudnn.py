@@ -1,0 +1,357 @@
+"""cuDNN: the wrong major, too old, or there and out of reach."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from envdoctor.api import (
+    Ask,
+    Change,
+    Confidence,
+    Evidence,
+    Finding,
+    Findings,
+    Install,
+    Outcome,
+    Reach,
+    Remedy,
+    Run,
+    Severity,
+    UnsetVariable,
+    Variables,
+    library,
+)
+from envdoctor.tables import compare_releases, release_key
+from envdoctor_checks.libraries.advice import IMPORT_AGAIN, with_folder, without
+from envdoctor_checks.libraries.check import check
+from envdoctor_checks.libraries.clues import Copy, copies_of, entries_of, in_wheel, of_family
+from envdoctor_checks.libraries.facts import (
+    LibraryCopies,
+    LibraryNotFound,
+    LibraryNotLoadable,
+    LibrarySeen,
+    LoadedLibraries,
+    NoEngine,
+    SearchPath,
+    SubLibraryMismatch,
+)
+from envdoctor_checks.libraries.knowledge import Knowledge
+from envdoctor_checks.libraries.names import soname_major, stem_of
+from envdoctor_checks.libraries.owners import Around, failed
+from envdoctor_checks.libraries.rules_missing import Miss, miss_of, on_disk
+from envdoctor_checks.libraries.tables import CudnnUser, CudnnUsers
+from envdoctor_checks.python.facts import Distributions
+from envdoctor_checks.torch.facts import TorchBuild, TorchRequirements
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KERNELS = Outcome("kernel-on-gpu")
+RELEASE = re.compile(r"\d+\.\d+(?:\.\d+)?")
+
+
+def _cudnn_majors(
+    seen: tuple[LibrarySeen, ...], copies: LibraryCopies | None, installed: Distributions | None
+) -> dict[str, Evidence | None]:
+    """Every major of cuDNN that is on the machine, with what shows it."""
+    found: dict[str, Evidence | None] = {}
+    for one in installed.distributions if installed else ():
+        if one.name.startswith("nvidia-cudnn-cu") or one.name in ("cudnn", "libcudnn"):
+            major = one.version.partition(".")[0]
+            found.setdefault(major, Evidence(one.name, one.version, installed.source if installed else None))
+    for copy in of_family(copies_of(seen, copies), "libcudnn"):
+        number = soname_major(copy.path) or soname_major(copy.file)
+        if number is not None:
+            found.setdefault(number, copy.evidence)
+    return found
+
+
+def _users(installed: Distributions | None, table: CudnnUsers, major: str, quote: str) -> Iterator[tuple[str, CudnnUser]]:
+    """The installed packages that look for this major, with their row."""
+    for one in installed.distributions if installed else ():
+        for row in table.of(one.name):
+            if row.distribution != "torch" and str(row.cudnn) == major:
+                version = installed.version(row.distribution) if installed else None
+                if version is None or row.holds(version):
+                    yield row.distribution, row
+    for row in table.users:
+        if row.module in quote and str(row.cudnn) == major and row.distribution != "torch":
+            yield row.distribution, row
+
+
+@check.rule
+def cudnn_missing(
+    said: LibraryNotFound,
+    know: Knowledge,
+    users: CudnnUsers,
+    build: TorchBuild | None,
+    wanted: TorchRequirements | None,
+    installed: Distributions | None,
+    seen: tuple[LibrarySeen, ...],
+    copies: LibraryCopies | None,
+) -> Findings:
+    """The cuDNN major that a package needs is not installed."""
+    around = Around(know, build, wanted, installed)
+    yield from _wrong_major(miss_of(said), around, users, _cudnn_majors(seen, copies, installed))
+
+
+@cudnn_missing.sign
+def _cudnn_not_loadable(
+    said: LibraryNotLoadable,
+    know: Knowledge,
+    users: CudnnUsers,
+    build: TorchBuild | None,
+    wanted: TorchRequirements | None,
+    installed: Distributions | None,
+    seen: tuple[LibrarySeen, ...],
+    copies: LibraryCopies | None,
+) -> Findings:
+    around = Around(know, build, wanted, installed)
+    yield from _wrong_major(miss_of(said), around, users, _cudnn_majors(seen, copies, installed))
+
+
+def _wrong_major(
+    miss: Miss, around: Around, table: CudnnUsers, majors: dict[str, Evidence | None]
+) -> Findings:
+    needed = soname_major(miss.soname)
+    if not miss.stem.startswith("libcudnn") or needed in majors:
+        return
+    others = [each for each in majors.values() if each]
+    users = dict(_users(around.installed, table, needed or "", miss.quote))
+    torch = _of_torch(around, table)
+    own = needed is None or (torch is not None and str(torch) == needed)
+    certain = bool(majors) or (around.installed is not None and around.installed.complete)
+    there = f", cuDNN {' and '.join(majors)} is" if majors else ""
+    yield Finding(
+        title=f"cuDNN {needed or ''} is not installed{there}: {miss.soname} cannot be found".replace("  ", " "),
+        subject="library:libcudnn" + (f".so.{needed}" if needed else ""),
+        confidence=Confidence.CERTAIN if certain and (needed is not None or not majors) else Confidence.LIKELY,
+        detail=f"{miss.soname} belongs to cuDNN {needed or ''}. Its majors are different libraries with different "
+        "names: one cannot stand for the other, and a program is built for one of them.",
+        evidence=(miss.evidence, *others[:3]),
+        remedies=tuple(_cudnn_remedies(around, needed, users, torch, own)),
+        breaks=(library(miss.soname), KERNELS, *failed(miss.quote, miss.soname)),
+        shows=(library(miss.soname), *failed(miss.quote, miss.soname)),
+        asks=() if certain else (Ask("pip list | grep -i cudnn", "which cuDNN is installed"),),
+    )
+
+
+def _of_torch(around: Around, table: CudnnUsers) -> int | None:
+    """The cuDNN major of the installed torch."""
+    release = around.build.release if around.build else None
+    release = release or (around.installed.version("torch") if around.installed else None)
+    return next((row.cudnn for row in table.of("torch") if release and row.holds(release)), None)
+
+
+def _cudnn_remedies(
+    around: Around, needed: str | None, users: dict[str, CudnnUser], torch: int | None, own: bool
+) -> Iterator[Remedy]:
+    """Change the package that asks, not the cuDNN that torch needs; the wheel only where torch needs this major too."""
+    cuda = around.cuda_major or 12
+    if own or torch is None:
+        specifier = f"=={needed}.*" if needed else ""
+        pinned = around.specifier(f"nvidia-cudnn-cu{cuda}") if own else ""
+        yield Install((f"nvidia-cudnn-cu{cuda}{pinned or specifier}",), why=f"cuDNN {needed or ''} for CUDA {cuda}".strip())
+    for name, row in users.items():
+        if needed == "8" and row.below:
+            yield Install((f"{name}>={row.below}",), why="later releases use cuDNN 9, as torch 2.4 and later do")
+        elif needed == "9" and row.first:
+            yield Install((f"{name}<{row.first}",), why="earlier releases use cuDNN 8, as torch before 2.4 does")
+    if not own and torch is not None and not users:
+        yield Change(
+            f"install a release of the program that uses cuDNN {torch}, as torch {around.build.version if around.build else ''} does"
+            f" (ctranslate2>=4.5 and onnxruntime-gpu>=1.19 use cuDNN 9)",
+            Reach.ENVIRONMENT,
+        )
+    if needed:
+        package = f"libcudnn{needed}" + (f"-cuda-{cuda}" if needed != "8" else "")
+        yield Run(
+            f"install cuDNN {needed} for the whole system, beside torch's own",
+            (f"apt-get install -y {package}  # from NVIDIA's repository",),
+            Reach.HOST,
+            needs_root=True,
+        )
+
+
+@check.rule
+def cudnn_not_on_path(
+    said: LibraryNotFound,
+    seen: tuple[LibrarySeen, ...],
+    copies: LibraryCopies | None,
+    installed: Distributions | None,
+    variables: Variables | None,
+    path: SearchPath | None,
+) -> Findings:
+    """cuDNN is installed, and a library that is not torch looks for it by its name where it is not."""
+    majors = _cudnn_majors(seen, copies, installed)
+    yield from _out_of_reach(miss_of(said), majors, on_disk(said.library, seen, copies), variables, path)
+
+
+@cudnn_not_on_path.sign
+def _cudnn_out_of_reach(
+    said: LibraryNotLoadable,
+    seen: tuple[LibrarySeen, ...],
+    copies: LibraryCopies | None,
+    installed: Distributions | None,
+    variables: Variables | None,
+    path: SearchPath | None,
+) -> Findings:
+    miss = miss_of(said)
+    majors = _cudnn_majors(seen, copies, installed)
+    yield from _out_of_reach(miss, majors, on_disk(miss.soname, seen, copies), variables, path)
+
+
+def _out_of_reach(
+    miss: Miss,
+    majors: dict[str, Evidence | None],
+    found: tuple[Copy, ...],
+    variables: Variables | None,
+    path: SearchPath | None,
+) -> Findings:
+    needed = soname_major(miss.soname)
+    if not miss.stem.startswith("libcudnn") or needed not in majors or miss.program == "jax":
+        return
+    entries = entries_of(variables, path)
+    if any(entries.supplying(copy.path) for copy in found):
+        return  # the loader looks there: something else is wrong
+    proof = majors[needed]
+    folder = found[0].folder if found else '$(python -c "import nvidia.cudnn as n; print(n.__path__[0])")/lib'
+    wheel = not found or in_wheel(found[0].path)
+    remedies: tuple[Remedy, ...] = (
+        with_folder(folder, "let the loader find cuDNN")
+        if found
+        else Run(
+            "let the loader find the wheel's cuDNN: put its folder on LD_LIBRARY_PATH",
+            (f'export LD_LIBRARY_PATH="{folder}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"',),
+            Reach.SHELL,
+            needs_restart="process",
+        ),
+        Change(
+            "import torch first: what it has loaded serves the others (onnxruntime from 1.21 on: onnxruntime.preload_dlls())",
+            Reach.ENVIRONMENT,
+            example=("import torch  # before the program that needs cuDNN",),
+        ),
+    )
+    yield Finding(
+        title=f"cuDNN {needed} is installed, and {miss.soname} is looked for where it is not",
+        subject=f"library:libcudnn.so.{needed}",
+        confidence=Confidence.CERTAIN if found else Confidence.LIKELY,
+        detail=f"{miss.soname} is asked for by its name. "
+        + ("pip's cuDNN lies in site-packages/nvidia/cudnn/lib, where torch's own run path leads and no one else's." if wheel else f"The file is in {folder}, which no run path and no variable names."),
+        evidence=(miss.evidence, *((proof,) if proof else ())),
+        remedies=remedies,
+        breaks=(library(miss.soname), KERNELS, *failed(miss.quote, miss.soname)),
+        shows=(library(miss.soname), *failed(miss.quote, miss.soname)),
+    )
+
+
+@check.rule
+def cudnn_too_old(
+    said: SubLibraryMismatch,
+    know: Knowledge,
+    build: TorchBuild | None,
+    wanted: TorchRequirements | None,
+    installed: Distributions | None,
+    variables: Variables | None,
+    path: SearchPath | None,
+) -> Findings:
+    """The cuDNN that is loaded is older than the one that the program was built for."""
+    if stem_of(f"{said.library}.so") != "libcudnn" or said.compiled is None or said.found is None:
+        return
+    if compare_releases(said.found, said.compiled) >= 0:
+        return
+    entries = entries_of(variables, path)
+    foreign = [each for each in entries.of_cuda()]
+    around = Around(know, build, wanted, installed)
+    yield Finding(
+        title=f"cuDNN {said.found} is loaded, and this build needs {said.compiled}",
+        subject="library:libcudnn",
+        confidence=Confidence.CERTAIN,
+        detail="cuDNN keeps compatibility within a major towards newer releases only: a program built for "
+        f"{said.compiled} cannot use an older one. "
+        + ("LD_LIBRARY_PATH names folders of CUDA libraries, which come first." if foreign else ""),
+        evidence=(said.evidence(), *((entries.evidence(),) if entries.entries else ())),
+        remedies=(*without(entries, foreign, "let torch take its own cuDNN"), *_newer(around, said.compiled, said.found)),
+        # Where LD_LIBRARY_PATH supplies it, that is the cause, and an old cuDNN what it leads to.
+        breaks=() if said.blames_search_path or foreign else (library("libcudnn"), KERNELS),
+        shows=(library("libcudnn"), KERNELS),
+    )
+
+
+def _newer(around: Around, compiled: str, found: str) -> tuple[Remedy, ...]:
+    row = around.owner(f"libcudnn.so.{compiled.partition('.')[0]}")
+    if row is None:
+        return ()
+    pinned = around.specifier(row.distribution)
+    requirement = row.distribution + (pinned or f">={compiled}")
+    return (Install((requirement,), why=f"a cuDNN that is not older than {compiled}", verify=IMPORT_AGAIN),)
+
+
+@cudnn_too_old.sign
+def _no_engine(
+    said: NoEngine,
+    know: Knowledge,
+    build: TorchBuild | None,
+    wanted: TorchRequirements | None,
+    installed: Distributions | None,
+    seen: tuple[LibrarySeen, ...],
+    loaded: LoadedLibraries | None,
+    variables: Variables | None,
+    path: SearchPath | None,
+) -> Findings:
+    around = Around(know, build, wanted, installed)
+    mapped = [copy for copy in of_family(copies_of(seen, None, loaded), "libcudnn") if copy.mapped and copy.version]
+    needed = _bundled(around)
+    old = next((copy for copy in mapped if needed and _older(copy.version or "", needed)), None)
+    entries = entries_of(variables, path)
+    if old is None:
+        if not mapped and not entries.of_cuda():
+            yield _perhaps_old(said)
+        return
+    foreign = [entry for entry in (entries.supplying(old.path),) if entry]
+    yield Finding(
+        title=f"cuDNN {old.version} from {old.folder} is loaded; torch {build.version if build else ''} comes with {needed}",
+        subject="library:libcudnn",
+        confidence=Confidence.LIKELY,
+        detail="An older cuDNN lacks engines that this torch asks for, and says that it finds none for the operation.",
+        evidence=(said.evidence(), *((old.evidence,) if old.evidence else ())),
+        remedies=(
+            *without(entries, foreign, "let torch take its own cuDNN"),
+            *(() if foreign else _newer(around, needed or "", old.version or "")),
+        ),
+        breaks=() if foreign else (library("libcudnn"), KERNELS),
+        shows=(KERNELS,),
+    )
+
+
+def _perhaps_old(said: NoEngine) -> Finding:
+    """The message alone has other causes: a lack of memory, an operation that this GPU cannot do."""
+    show = "grep -o '/[^ ]*libcudnn[^ ]*' /proc/PID/maps | sort -u"
+    return Finding(
+        title="cuDNN found no engine for an operation: it may be an older one than torch was built with",
+        subject="library:libcudnn",
+        severity=Severity.WARNING,
+        confidence=Confidence.POSSIBLE,
+        detail="cuDNN says so where none of its engines fits: it is too old, the GPU's memory does not suffice for "
+        "the workspace, or the GPU cannot do this operation in this data type.",
+        evidence=(said.evidence(),),
+        remedies=(
+            UnsetVariable("LD_LIBRARY_PATH", why="if it names folders of CUDA libraries, torch then takes its own"),
+        ),
+        shows=(KERNELS,),
+        asks=(Ask(show, "which cuDNN the process has loaded"), Ask("nvidia-smi", "how much of the GPU's memory is free")),
+    )
+
+
+def _bundled(around: Around) -> str | None:
+    """The cuDNN that torch's own pins or the release's table name."""
+    for distribution in ("nvidia-cudnn-cu13", "nvidia-cudnn-cu12", "nvidia-cudnn-cu11"):
+        found = RELEASE.search(around.specifier(distribution))
+        if found:
+            return found.group()
+    return None
+
+
+def _older(version: str, needed: str) -> bool:
+    return release_key(version)[:1] == release_key(needed)[:1] and compare_releases(version, needed) < 0
