@@ -16,6 +16,7 @@ from envdoctor_checks.container.symptoms import (
     DriverNotDetected,
     HostFileMissing,
     LdcacheFailed,
+    NamedSymbolNotFound,
     NotPrivilegedForVariable,
     Reloaded,
     RequirementUnmet,
@@ -173,9 +174,19 @@ def devices_group_missing(_found: re.Match[str]) -> DevicesGroupMissing:
     needles=("devices.allow", "bpf_prog_query", "add device rules", "cgroup"),
     sample="nvidia-container-cli: mount error: open failed: /sys/fs/cgroup/devices/user.slice/devices.allow: permission denied",
 )
-def device_rules_denied(found: re.Match[str]) -> DeviceRulesFailed | None:
+def device_rules_denied(_found: re.Match[str]) -> DeviceRulesFailed:
     """An ordinary user may not change the device rules of a control group."""
-    return DeviceRulesFailed(why="permission") if "error" in found.string or "failed" in found.string else None
+    return DeviceRulesFailed(why="permission")
+
+
+@check.message(
+    r"named symbol not found|\bcudaErrorSymbolNotFound\b|CUDA_ERROR_NOT_FOUND",
+    needles=("named symbol not found", "cudaerrorsymbolnotfound", "cuda_error_not_found"),
+    sample="RuntimeError: CUDA error: named symbol not found",
+)
+def named_symbol_not_found(_found: re.Match[str]) -> NamedSymbolNotFound:
+    """CUDA 500."""
+    return NamedSymbolNotFound()
 
 
 @check.message(

@@ -10,6 +10,7 @@ from envdoctor_checks.container.symptoms import (
     OomKilled,
     PreloadSpoke,
     TasksExhausted,
+    ThreadPool,
     ThreadRefused,
     UidNotFound,
     UsernsDenied,
@@ -191,6 +192,16 @@ def step_killed(found: re.Match[str]) -> OomKilled | None:
 def killed(_found: re.Match[str]) -> Killed:
     """A process that was killed from outside, and nothing that says by whom."""
     return Killed()
+
+
+@check.message(
+    r"at::get_num_threads\(\) : (?P<threads>\d+)",
+    needles="at::get_num_threads()",
+    sample="        at::get_num_threads() : 64",
+)
+def thread_pool(found: re.Match[str]) -> ThreadPool:
+    """torch.__config__.parallel_info()."""
+    return ThreadPool(threads=int(found["threads"]))
 
 
 VGPU = r"(?:libvgpu|libcuda-control|libgemhook|libnvshare|libsoftmig|libcudaforward)[\w.-]*\.so[\w.]*"

@@ -80,6 +80,12 @@ class DevicesGroupMissing(Symptom, frozen=True):
     symptom_name: ClassVar[str] = "container.devices-group-missing"
 
 
+class NamedSymbolNotFound(Symptom, frozen=True):
+    """CUDA's error 500: an entry point of the driver library is missing."""
+
+    symptom_name: ClassVar[str] = "container.named-symbol-not-found"
+
+
 class DeviceRulesFailed(Symptom, frozen=True):
     """The toolkit could not allow the GPU devices in the container's control group."""
 
@@ -174,6 +180,13 @@ class ThreadRefused(Symptom, frozen=True):
     symptom_name: ClassVar[str] = "container.thread-refused"
     error: Literal["EPERM", "EAGAIN"] | None
     """``Operation not permitted``, ``Resource temporarily unavailable``; None where the program does not say."""
+
+
+class ThreadPool(Symptom, frozen=True):
+    """How many threads PyTorch computes with, as it prints it."""
+
+    symptom_name: ClassVar[str] = "container.thread-pool"
+    threads: int
 
 
 class TasksExhausted(Symptom, frozen=True):

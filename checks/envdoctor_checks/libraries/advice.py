@@ -28,7 +28,12 @@ def without(entries: Entries, foreign: Iterable[str], why: str = "") -> tuple[Re
 def with_folder(folder: str, why: str) -> Run:
     """Put a folder in front of LD_LIBRARY_PATH, in the shell that starts the program."""
     value = f"{shlex.quote(folder)}${{{VARIABLE}:+:${VARIABLE}}}"
-    return Run(f"{why}: put {folder} on {VARIABLE}", (f"export {VARIABLE}={value}",), Reach.SHELL, needs_restart="process")
+    return Run(
+        f"{why}: put {folder} on {VARIABLE}",
+        (f"export {VARIABLE}={value}",),
+        Reach.SHELL,
+        needs_restart="process",
+    )
 
 
 def in_cache(folder: str) -> AskAdministrator:

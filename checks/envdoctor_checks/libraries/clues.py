@@ -12,9 +12,15 @@ from envdoctor_checks.libraries.names import family_of, file_version, soname_maj
 
 TARGETS = re.compile(r"/targets/[\w-]+/lib(?=/|$)")
 CUDA_FOLDER = re.compile(r"cuda|cudnn|nccl|cublas|cutensor|tensorrt|nvjitlink|hpc_sdk|nvhpc", re.IGNORECASE)
-DRIVER_FOLDER = re.compile(r"^/usr/local/nvidia/lib(?:64)?$|^/usr/lib/wsl/lib|^/\.singularity\.d/libs|/stubs$|/compat$|lib64-nvidia$")
-WHEEL = re.compile(r"(?P<site>.*/(?:site|dist)-packages)/(?:nvidia/|torch/lib|[\w.-]+\.libs/|cusparselt/|\w+/)")
-TOOLKIT = re.compile(r"^(?P<root>.*?/(?:cuda|cudnn|nccl|cudatoolkit)[\w.-]*(?:/\d[\w.-]*)?)(?:/|$)", re.IGNORECASE)
+DRIVER_FOLDER = re.compile(
+    r"^/usr/local/nvidia/lib(?:64)?$|^/usr/lib/wsl/lib|^/\.singularity\.d/libs|/stubs$|/compat$|lib64-nvidia$"
+)
+WHEEL = re.compile(
+    r"(?P<site>.*/(?:site|dist)-packages)/(?:nvidia/|torch/lib|[\w.-]+\.libs/|cusparselt/|\w+/)"
+)
+TOOLKIT = re.compile(
+    r"^(?P<root>.*?/(?:cuda|cudnn|nccl|cudatoolkit)[\w.-]*(?:/\d[\w.-]*)?)(?:/|$)", re.IGNORECASE
+)
 
 
 class Copy(msgspec.Struct, frozen=True):
@@ -114,7 +120,9 @@ class Entries(msgspec.Struct, frozen=True):
         return tuple(
             each
             for each in self.entries
-            if CUDA_FOLDER.search(each) and not DRIVER_FOLDER.search(each.rstrip("/")) and not in_wheel(f"{each}/x")
+            if CUDA_FOLDER.search(each)
+            and not DRIVER_FOLDER.search(each.rstrip("/"))
+            and not in_wheel(f"{each}/x")
         )
 
     def evidence(self) -> Evidence:
@@ -137,7 +145,9 @@ def entries_of(variables: Variables | None, path: SearchPath | None) -> Entries:
 def _same_folder(entry: str, folder: str) -> bool:
     if entry == folder:
         return True
-    return re.sub(r"/cuda(?=/)", "/cuda-*", entry, count=1) == re.sub(r"/cuda-[\d.]+(?=/)", "/cuda-*", folder, count=1)
+    return re.sub(r"/cuda(?=/)", "/cuda-*", entry, count=1) == re.sub(
+        r"/cuda-[\d.]+(?=/)", "/cuda-*", folder, count=1
+    )
 
 
 def same_library(copy: Copy, soname: str) -> bool:

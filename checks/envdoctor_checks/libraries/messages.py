@@ -27,7 +27,9 @@ BY = r"(?:(?P<by>[^\s:'\"(]+): )?"
 def library_not_found(found: re.Match[str]) -> LibraryNotFound:
     """The loader looked everywhere and did not find a library by its bare name."""
     by = found["by"]
-    return LibraryNotFound(library=found["library"], wanted_by=by if by and ("/" in by or ".so" in by) else None)
+    return LibraryNotFound(
+        library=found["library"], wanted_by=by if by and ("/" in by or ".so" in by) else None
+    )
 
 
 @check.message(
@@ -73,9 +75,7 @@ def symbol_not_defined(found: re.Match[str]) -> UndefinedSymbol:
     )
 
 
-VERSION_NOT_FOUND = (
-    r"(?P<library>[^\s:'\"(]+): version [`'](?P<version>[\w.+-]+)' not found(?: \(required by (?P<by>[^)]+)\))?"
-)
+VERSION_NOT_FOUND = r"(?P<library>[^\s:'\"(]+): version [`'](?P<version>[\w.+-]+)' not found(?: \(required by (?P<by>[^)]+)\))?"
 
 
 @check.message(
@@ -104,7 +104,14 @@ def cuda_version_not_found(found: re.Match[str]) -> UndefinedSymbol | None:
 
 @check.message(
     r"(?P<path>[^\s:'\"]*\.so[\w.]*): (?P<problem>file too short|invalid ELF header|wrong ELF class: \w+|ELF file OS ABI invalid|cannot read file data[^\n]*|ELF load command [^\n]*|only ET_DYN and ET_EXEC can be loaded|internal error|object file has no loadable segments|object file has no dynamic section)",
-    needles=("file too short", "elf", "cannot read file data", "et_dyn", "object file has no", "internal error"),
+    needles=(
+        "file too short",
+        "elf",
+        "cannot read file data",
+        "et_dyn",
+        "object file has no",
+        "internal error",
+    ),
     sample="OSError: /srv/venv/lib/libcudnn.so.9: file too short",
 )
 def bad_library_file(found: re.Match[str]) -> BadLibraryFile:

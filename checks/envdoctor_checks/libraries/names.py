@@ -45,7 +45,11 @@ def is_watched(name: str) -> bool:
 def is_cuda(name: str) -> bool:
     """Whether it is of the CUDA family: not the driver's, nor a compiler's runtime."""
     stem = stem_of(name) or name
-    return is_watched(f"{stem}.so") and stem not in DRIVER and stem[:6] not in ("libstd", "libgom", "libmkl", "libiom")
+    return (
+        is_watched(f"{stem}.so")
+        and stem not in DRIVER
+        and stem[:6] not in ("libstd", "libgom", "libmkl", "libiom")
+    )
 
 
 def family_of(stem: str) -> str:

@@ -33,7 +33,9 @@ class Around(msgspec.Struct, frozen=True):
         """The wheel that brings a library: torch's own CUDA major first where the SONAME fits several."""
         rows = self.know.wheels.owners(soname)
         if not rows and soname_major(soname) is None:
-            rows = tuple(row for row in self.know.wheels.libraries if row.library == (stem_of(soname) or soname))
+            rows = tuple(
+                row for row in self.know.wheels.libraries if row.library == (stem_of(soname) or soname)
+            )
         ours = [row for row in rows if row.cuda_major == self.cuda_major]
         here = [row for row in rows if self.installed and self.installed.version(row.distribution)]
         return (ours or here or list(rows))[-1] if rows else None

@@ -1,10 +1,21 @@
 """The entry point: importing a module registers what is in it."""
 
 from envdoctor_checks.libraries import (  # noqa: F401 # importing registers
+    knowledge,
     messages,
     messages_programs,
     probe,
+    probe_wheels,
     read,
+    rules_cudnn,
+    rules_elsewhere,
+    rules_files,
+    rules_missing,
+    rules_mixed,
+    rules_nvrtc,
+    rules_pins,
+    rules_runtimes,
+    rules_shadowed,
 )
 from envdoctor_checks.libraries.check import check
 

@@ -16,7 +16,13 @@ from envdoctor_checks.python.facts import Distribution, Distributions
 RECORD_LIMIT = 8 << 20
 WITHOUT_LIBRARIES = ("nvidia-cuda-cccl", "nvidia-cuda-crt", "nvidia-ml-py", "nvidia-cudnn-frontend")
 """Large lists of headers, and wheels without a library of CUDA's."""
-TORCH = ("libtorch_global_deps.so", "libtorch_cuda.so", "libtorch_cpu.so", "libc10_cuda.so", "libtorch_python.so")
+TORCH = (
+    "libtorch_global_deps.so",
+    "libtorch_cuda.so",
+    "libtorch_cpu.so",
+    "libc10_cuda.so",
+    "libtorch_python.so",
+)
 
 
 @check.probe(tier=Tier.QUICK)

@@ -8,15 +8,25 @@ from typing import Literal
 
 from envdoctor.api import FoundBlock, Source
 from envdoctor_checks.libraries.check import check
-from envdoctor_checks.libraries.facts import LibrarySeen, SearchEntry, SearchPath, SystemPackage, SystemPackages
+from envdoctor_checks.libraries.facts import (
+    LibrarySeen,
+    SearchEntry,
+    SearchPath,
+    SystemPackage,
+    SystemPackages,
+)
 from envdoctor_checks.libraries.names import LIBRARY, is_watched
 
 How = Literal["mapped", "resolved", "cached", "listed"]
 
 ARROW = re.compile(rf"^\s*(?P<name>{LIBRARY}) (?P<cached>\([^)]*\) )?=> (?P<path>/\S+)")
 LOADED = re.compile(rf"^\s*(?P<path>/\S+/{LIBRARY}) \(0x[0-9a-f]+\)$")
-FILE = re.compile(rf"(?:^|\s)(?P<path>[^\s'\":=]*{LIBRARY})(?: -> (?P<target>[^\s]*{LIBRARY}))?(?: \(deleted\))?\s*$")
-MAPPED = re.compile(r"^[0-9a-f]+-[0-9a-f]+ [-rwxsp]{4} |\s(?:mem|DEL)\s+REG\s|calling init: |^[0-9a-f]{16}\s+\d+K ")
+FILE = re.compile(
+    rf"(?:^|\s)(?P<path>[^\s'\":=]*{LIBRARY})(?: -> (?P<target>[^\s]*{LIBRARY}))?(?: \(deleted\))?\s*$"
+)
+MAPPED = re.compile(
+    r"^[0-9a-f]+-[0-9a-f]+ [-rwxsp]{4} |\s(?:mem|DEL)\s+REG\s|calling init: |^[0-9a-f]{16}\s+\d+K "
+)
 IN_MAPS = re.compile(r"/proc/(?:self|\$?\w+)/maps|\bpmap\b|\blsof\b")
 PYTHON = re.compile(r"(?:\S*/)?python[\d.]*\b")
 ECHOED = re.compile(r"(?:LD_LIBRARY_PATH ?[:=] ?)?[\[\"'<]?(?P<value>[^\[\]'\"<>\s]*)[\]\"'>]?")
@@ -99,7 +109,9 @@ def _path(entries: list[str]) -> SearchPath:
     return SearchPath(entries=tuple(SearchEntry(each) for each in entries), source=Source("text"))
 
 
-PACKAGE = re.compile(r"^(?:ii\s+)?(?P<name>(?:lib(?:cudnn|nccl|cublas|cusparse|nvjitlink|cufft|curand|cusolver)|cuda-(?:cudart|nvrtc|runtime|toolkit))[\w.+-]*?)(?::\w+)?\s+(?P<version>\d[\w.+~:-]*)")
+PACKAGE = re.compile(
+    r"^(?:ii\s+)?(?P<name>(?:lib(?:cudnn|nccl|cublas|cusparse|nvjitlink|cufft|curand|cusolver)|cuda-(?:cudart|nvrtc|runtime|toolkit))[\w.+-]*?)(?::\w+)?\s+(?P<version>\d[\w.+~:-]*)"
+)
 
 
 @check.reader(starts=r"^(?:ii\s+)?(?:libcu|libnccl|libnvjitlink|cuda-)[\w.+:-]*\s+\d\S*-\d", max_lines=1)

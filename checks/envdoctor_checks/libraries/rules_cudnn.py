@@ -67,7 +67,9 @@ def _cudnn_majors(
     return found
 
 
-def _users(installed: Distributions | None, table: CudnnUsers, major: str, quote: str) -> Iterator[tuple[str, CudnnUser]]:
+def _users(
+    installed: Distributions | None, table: CudnnUsers, major: str, quote: str
+) -> Iterator[tuple[str, CudnnUser]]:
     """The installed packages that look for this major, with their row."""
     for one in installed.distributions if installed else ():
         for row in table.of(one.name):
@@ -124,9 +126,13 @@ def _wrong_major(
     certain = bool(majors) or (around.installed is not None and around.installed.complete)
     there = f", cuDNN {' and '.join(majors)} is" if majors else ""
     yield Finding(
-        title=f"cuDNN {needed or ''} is not installed{there}: {miss.soname} cannot be found".replace("  ", " "),
+        title=f"cuDNN {needed or ''} is not installed{there}: {miss.soname} cannot be found".replace(
+            "  ", " "
+        ),
         subject="library:libcudnn" + (f".so.{needed}" if needed else ""),
-        confidence=Confidence.CERTAIN if certain and (needed is not None or not majors) else Confidence.LIKELY,
+        confidence=Confidence.CERTAIN
+        if certain and (needed is not None or not majors)
+        else Confidence.LIKELY,
         detail=f"{miss.soname} belongs to cuDNN {needed or ''}. Its majors are different libraries with different "
         "names: one cannot stand for the other, and a program is built for one of them.",
         evidence=(miss.evidence, *others[:3]),
@@ -152,12 +158,19 @@ def _cudnn_remedies(
     if own or torch is None:
         specifier = f"=={needed}.*" if needed else ""
         pinned = around.specifier(f"nvidia-cudnn-cu{cuda}") if own else ""
-        yield Install((f"nvidia-cudnn-cu{cuda}{pinned or specifier}",), why=f"cuDNN {needed or ''} for CUDA {cuda}".strip())
+        yield Install(
+            (f"nvidia-cudnn-cu{cuda}{pinned or specifier}",),
+            why=f"cuDNN {needed or ''} for CUDA {cuda}".strip(),
+        )
     for name, row in users.items():
         if needed == "8" and row.below:
-            yield Install((f"{name}>={row.below}",), why="later releases use cuDNN 9, as torch 2.4 and later do")
+            yield Install(
+                (f"{name}>={row.below}",), why="later releases use cuDNN 9, as torch 2.4 and later do"
+            )
         elif needed == "9" and row.first:
-            yield Install((f"{name}<{row.first}",), why="earlier releases use cuDNN 8, as torch before 2.4 does")
+            yield Install(
+                (f"{name}<{row.first}",), why="earlier releases use cuDNN 8, as torch before 2.4 does"
+            )
     if not own and torch is not None and not users:
         yield Change(
             f"install a release of the program that uses cuDNN {torch}, as torch {around.build.version if around.build else ''} does"
@@ -238,7 +251,11 @@ def _out_of_reach(
         subject=f"library:libcudnn.so.{needed}",
         confidence=Confidence.CERTAIN if found else Confidence.LIKELY,
         detail=f"{miss.soname} is asked for by its name. "
-        + ("pip's cuDNN lies in site-packages/nvidia/cudnn/lib, where torch's own run path leads and no one else's." if wheel else f"The file is in {folder}, which no run path and no variable names."),
+        + (
+            "pip's cuDNN lies in site-packages/nvidia/cudnn/lib, where torch's own run path leads and no one else's."
+            if wheel
+            else f"The file is in {folder}, which no run path and no variable names."
+        ),
         evidence=(miss.evidence, *((proof,) if proof else ())),
         remedies=remedies,
         breaks=(library(miss.soname), KERNELS, *failed(miss.quote, miss.soname)),
@@ -262,7 +279,7 @@ def cudnn_too_old(
     if compare_releases(said.found, said.compiled) >= 0:
         return
     entries = entries_of(variables, path)
-    foreign = [each for each in entries.of_cuda()]
+    foreign = entries.of_cuda()
     around = Around(know, build, wanted, installed)
     yield Finding(
         title=f"cuDNN {said.found} is loaded, and this build needs {said.compiled}",
@@ -272,7 +289,10 @@ def cudnn_too_old(
         f"{said.compiled} cannot use an older one. "
         + ("LD_LIBRARY_PATH names folders of CUDA libraries, which come first." if foreign else ""),
         evidence=(said.evidence(), *((entries.evidence(),) if entries.entries else ())),
-        remedies=(*without(entries, foreign, "let torch take its own cuDNN"), *_newer(around, said.compiled, said.found)),
+        remedies=(
+            *without(entries, foreign, "let torch take its own cuDNN"),
+            *_newer(around, said.compiled, said.found),
+        ),
         # Where LD_LIBRARY_PATH supplies it, that is the cause, and an old cuDNN what it leads to.
         breaks=() if said.blames_search_path or foreign else (library("libcudnn"), KERNELS),
         shows=(library("libcudnn"), KERNELS),
@@ -301,7 +321,9 @@ def _no_engine(
     path: SearchPath | None,
 ) -> Findings:
     around = Around(know, build, wanted, installed)
-    mapped = [copy for copy in of_family(copies_of(seen, None, loaded), "libcudnn") if copy.mapped and copy.version]
+    mapped = [
+        copy for copy in of_family(copies_of(seen, None, loaded), "libcudnn") if copy.mapped and copy.version
+    ]
     needed = _bundled(around)
     old = next((copy for copy in mapped if needed and _older(copy.version or "", needed)), None)
     entries = entries_of(variables, path)
@@ -337,10 +359,15 @@ def _perhaps_old(said: NoEngine) -> Finding:
         "the workspace, or the GPU cannot do this operation in this data type.",
         evidence=(said.evidence(),),
         remedies=(
-            UnsetVariable("LD_LIBRARY_PATH", why="if it names folders of CUDA libraries, torch then takes its own"),
+            UnsetVariable(
+                "LD_LIBRARY_PATH", why="if it names folders of CUDA libraries, torch then takes its own"
+            ),
         ),
         shows=(KERNELS,),
-        asks=(Ask(show, "which cuDNN the process has loaded"), Ask("nvidia-smi", "how much of the GPU's memory is free")),
+        asks=(
+            Ask(show, "which cuDNN the process has loaded"),
+            Ask("nvidia-smi", "how much of the GPU's memory is free"),
+        ),
     )
 
 

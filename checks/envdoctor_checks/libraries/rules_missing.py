@@ -16,20 +16,18 @@ from envdoctor.api import (
     Reach,
     Remedy,
     Severity,
-    Variables,
     imports,
     library,
 )
-from envdoctor_checks.libraries.advice import IMPORT_AGAIN, in_cache, linked, with_folder
+from envdoctor_checks.libraries.advice import linked, with_folder
 from envdoctor_checks.libraries.check import check
-from envdoctor_checks.libraries.clues import Copy, copies_of, entries_of, in_wheel, same_library
+from envdoctor_checks.libraries.clues import Copy, copies_of, same_library
 from envdoctor_checks.libraries.facts import (
     FileGone,
     LibraryCopies,
     LibraryNotFound,
     LibraryNotLoadable,
     LibrarySeen,
-    SearchPath,
     WheelFile,
     WheelFiles,
 )
@@ -155,7 +153,9 @@ def _cudart_not_loadable(
     if miss.stem != "libcudart":
         return
     if miss.program != "bitsandbytes":
-        yield _missing(miss, Around(know, build, None, installed), bool(on_disk(miss.soname, seen, copies)), ())
+        yield _missing(
+            miss, Around(know, build, None, installed), bool(on_disk(miss.soname, seen, copies)), ()
+        )
         return
     found = on_disk(miss.soname, seen, copies)
     yield Finding(
@@ -164,7 +164,7 @@ def _cudart_not_loadable(
         confidence=Confidence.LIKELY,
         detail="Releases of bitsandbytes before 0.43 search the folders of LD_LIBRARY_PATH and of the conda "
         "environment for a file libcudart.so*; later ones take the CUDA runtime that torch has loaded.",
-        evidence=(miss.evidence, *_shown(found)),
+        evidence=(miss.evidence, *shown(found)),
         remedies=(
             Install(("bitsandbytes>=0.43",), why="it uses the CUDA runtime that torch brings"),
             *(with_folder(copy.folder, "let it find libcudart") for copy in found[:1]),
@@ -185,7 +185,12 @@ def _missing(miss: Miss, around: Around, elsewhere: bool, broke: tuple[ModuleBro
     owner = f" (the wheel {row.distribution} brings it)" if row else ""
     what = f"no {miss.soname} can be found" if major else f"no {miss.soname[:-3]} can be found"
     return Finding(
-        title=what + (f": something here was built for CUDA {needed}, and this torch brings CUDA {own}" if foreign else owner),
+        title=what
+        + (
+            f": something here was built for CUDA {needed}, and this torch brings CUDA {own}"
+            if foreign
+            else owner
+        ),
         subject=f"library:{miss.soname}",
         confidence=Confidence.CERTAIN if certain and not foreign else Confidence.LIKELY,
         detail=_why_missing(miss, around, foreign, broke),
@@ -193,7 +198,9 @@ def _missing(miss: Miss, around: Around, elsewhere: bool, broke: tuple[ModuleBro
         remedies=_remedies(miss, around, foreign, broke),
         breaks=broken_by(miss.quote, miss.soname),
         shows=(library(miss.soname), *failed(miss.quote, miss.soname)),
-        asks=(Ask("python -m torch.utils.collect_env", "which CUDA torch was built for"),) if own is None else (),
+        asks=(Ask("python -m torch.utils.collect_env", "which CUDA torch was built for"),)
+        if own is None
+        else (),
     )
 
 
@@ -212,7 +219,9 @@ def _why_missing(miss: Miss, around: Around, foreign: bool, broke: tuple[ModuleB
     )
 
 
-def _remedies(miss: Miss, around: Around, foreign: bool, broke: tuple[ModuleBroke, ...]) -> tuple[Remedy, ...]:
+def _remedies(
+    miss: Miss, around: Around, foreign: bool, broke: tuple[ModuleBroke, ...]
+) -> tuple[Remedy, ...]:
     row = around.owner(miss.soname)
     if not foreign:
         if row is None:
@@ -220,7 +229,11 @@ def _remedies(miss: Miss, around: Around, foreign: bool, broke: tuple[ModuleBrok
         return (around.reinstall(row.distribution, why=f"it brings {miss.soname}"),)
     module = broke[-1].module.partition(".")[0] if broke else "the extension"
     own = around.cuda_major
-    label = around.build.label if around.build and around.build.label.startswith("cu") else LABELS.get(own or 0, f"cu{own}")
+    label = (
+        around.build.label
+        if around.build and around.build.label.startswith("cu")
+        else LABELS.get(own or 0, f"cu{own}")
+    )
     needed = row.cuda_major if row else 0
     return (
         Change(
@@ -244,7 +257,7 @@ def _torch(around: Around) -> tuple[Evidence, ...]:
     return (build.shows("torch", f"{build.version or '?'}, CUDA {build.torch_cuda}"),)
 
 
-def _shown(copies: tuple[Copy, ...]) -> tuple[Evidence, ...]:
+def shown(copies: tuple[Copy, ...]) -> tuple[Evidence, ...]:
     return tuple(copy.evidence for copy in copies[:3] if copy.evidence)
 
 
@@ -298,17 +311,19 @@ def _unversioned(
     links: tuple[Remedy, ...] = tuple(
         linked(copy.folder, copy.path.rpartition("/")[2], miss.soname) for copy in numbered[:1]
     )
-    example = f'cd "$(python -c \'import nvidia.cuda_nvrtc as n; print(n.__path__[0])\')/lib" && ln -s {miss.soname}.* {miss.soname}'
+    example = f"cd \"$(python -c 'import nvidia.cuda_nvrtc as n; print(n.__path__[0])')/lib\" && ln -s {miss.soname}.* {miss.soname}"
     yield Finding(
         title=f"{miss.soname}, without a number, cannot be found: wheels bring numbered names only",
         subject=f"library:{miss.soname}",
         confidence=Confidence.LIKELY,
         detail=f"A program opens {miss.soname} by the name that linkers use. The packages for running programs hold "
         "the file with its major in the name; the bare name comes with development packages, or as a link that you make.",
-        evidence=(miss.evidence, *_shown(found)),
+        evidence=(miss.evidence, *shown(found)),
         remedies=links
         or (
-            Change(f"make a link {miss.soname} beside the numbered file", Reach.ENVIRONMENT, example=(example,)),
+            Change(
+                f"make a link {miss.soname} beside the numbered file", Reach.ENVIRONMENT, example=(example,)
+            ),
             *((around.reinstall(row.distribution),) if row else ()),
         ),
         breaks=broken_by(miss.quote, miss.soname),
@@ -334,67 +349,3 @@ def _library_not_loadable(
     if miss.program == "jax" and row and installed and installed.version(row.distribution):
         return  # JAX says so as well where the library is there and something that it needs is wrong
     yield _missing(miss, around, bool(on_disk(miss.soname, seen, copies)), ())
-
-
-@check.rule
-def cuda_library_not_on_path(
-    said: LibraryNotFound,
-    seen: tuple[LibrarySeen, ...],
-    gone: tuple[FileGone, ...],
-    copies: LibraryCopies | None,
-    variables: Variables | None,
-    path: SearchPath | None,
-) -> Findings:
-    """A CUDA library is on the machine, and not where the loader looks for whoever needs it."""
-    yield from _elsewhere(miss_of(said), on_disk(said.library, seen, copies, gone), variables, path)
-
-
-@cuda_library_not_on_path.sign
-def _not_loadable_and_there(
-    said: LibraryNotLoadable,
-    seen: tuple[LibrarySeen, ...],
-    gone: tuple[FileGone, ...],
-    copies: LibraryCopies | None,
-    variables: Variables | None,
-    path: SearchPath | None,
-) -> Findings:
-    miss = miss_of(said)
-    if soname_major(miss.soname) and miss.program != "jax":
-        yield from _elsewhere(miss, on_disk(miss.soname, seen, copies, gone), variables, path)
-
-
-def _elsewhere(
-    miss: Miss, found: tuple[Copy, ...], variables: Variables | None, path: SearchPath | None
-) -> Findings:
-    entries = entries_of(variables, path)
-    exact = [copy for copy in found if soname_major(copy.path)]
-    if not exact or not is_cuda(miss.soname) or not soname_major(miss.soname):
-        return
-    if miss.stem.startswith(("libcudnn", "libnvrtc-builtins")):
-        return
-    copy = exact[0]
-    if entries.supplying(copy.path) or miss.by_torch and in_wheel(copy.path):
-        return  # the loader looks there: something else is wrong
-    wheel = in_wheel(copy.path)
-    remedies: tuple[Remedy, ...] = (with_folder(copy.folder, f"let the loader find {miss.soname}"),)
-    if wheel:
-        remedies += (
-            Change(
-                "import torch before the module that needs it: what torch has loaded serves all",
-                Reach.ENVIRONMENT,
-                example=("import torch  # first",),
-            ),
-        )
-    else:
-        remedies += (in_cache(copy.folder),)
-    yield Finding(
-        title=f"{miss.soname} is in {copy.folder}, where the loader does not look",
-        subject=f"library:{miss.soname}",
-        detail=f"{miss.wanted_by or 'The program'} asks for {miss.soname} by its name. The loader searches run paths, "
-        "LD_LIBRARY_PATH, its cache and the system's folders; "
-        + ("a wheel's folder is known to torch's own run path only." if wheel else "a toolkit's folder is none of these unless someone adds it."),
-        evidence=(miss.evidence, *_shown((copy,)), *((entries.evidence(),) if entries.known else ())),
-        remedies=tuple(msgspec.structs.replace(each, verify=each.verify or IMPORT_AGAIN) for each in remedies),
-        breaks=broken_by(miss.quote, miss.soname),
-        shows=(library(miss.soname), *failed(miss.quote, miss.soname)),
-    )

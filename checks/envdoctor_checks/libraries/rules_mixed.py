@@ -18,7 +18,6 @@ from envdoctor.api import (
     Severity,
     UnsetVariable,
     Variables,
-    imports,
     library,
 )
 from envdoctor_checks.libraries.advice import SEARCHED
@@ -74,7 +73,11 @@ def _symbol_between_parts(
     if family_of(asker.library) == family_of(stem) and _two_releases(asker, parts, wanted):
         yield _mixed(family_of(stem), parts, (said.evidence(),), Severity.ERROR, Confidence.CERTAIN)
         return
-    foreign = [each for each in seen if each.how == "resolved" and stem_of(each.path) == stem and not in_wheel(each.path)]
+    foreign = [
+        each
+        for each in seen
+        if each.how == "resolved" and stem_of(each.path) == stem and not in_wheel(each.path)
+    ]
     if foreign and in_wheel(said.wanted_by):
         found = tuple(copy for copy in copies if copy.library == stem)
         yield _mixed(stem, (asker, *found), (said.evidence(),), Severity.ERROR, Confidence.CERTAIN)
@@ -110,15 +113,27 @@ def _mismatch_between_parts(
     if certain or (said.compiled is None and not parts and not entries_of(variables, path).of_cuda()):
         confidence = Confidence.CERTAIN if certain else Confidence.LIKELY
         finding = _mixed(said.library, parts, (said.evidence(),), Severity.ERROR, confidence)
-        yield msgspec.structs.replace(finding, remedies=(*_agree(around, said.library, system), *finding.remedies))
+        yield msgspec.structs.replace(
+            finding, remedies=(*_agree(around, said.library, system), *finding.remedies)
+        )
 
 
 def _mixed(
-    family: str, parts: tuple[Copy, ...], message: tuple[Evidence, ...], severity: Severity, confidence: Confidence
+    family: str,
+    parts: tuple[Copy, ...],
+    message: tuple[Evidence, ...],
+    severity: Severity,
+    confidence: Confidence,
 ) -> Finding:
     places = tuple(dict.fromkeys(copy.install for copy in parts))
     versions = sorted({copy.version for copy in parts if copy.version})
-    where = f": {' and '.join(places[:3])}" if len(places) > 1 else f" of releases {' and '.join(versions)}" if versions else ""
+    where = (
+        f": {' and '.join(places[:3])}"
+        if len(places) > 1
+        else f" of releases {' and '.join(versions)}"
+        if versions
+        else ""
+    )
     broken = severity is Severity.ERROR
     quote = message[0].value if message else ""
     return Finding(
@@ -151,8 +166,14 @@ def _keep_one(parts: tuple[Copy, ...], places: tuple[str, ...]) -> tuple[Remedy,
     if len(places) > 1 and any(in_wheel(copy.path) for copy in parts):
         paths = ", ".join(dict.fromkeys(foreign))
         return (
-            UnsetVariable("LD_LIBRARY_PATH", why=f"if it names {paths}, the wheels' own copies are found first without it"),
-            Change(f"remove or hide the copies in {paths}, or bring both installs to the same version", Reach.HOST),
+            UnsetVariable(
+                "LD_LIBRARY_PATH",
+                why=f"if it names {paths}, the wheels' own copies are found first without it",
+            ),
+            Change(
+                f"remove or hide the copies in {paths}, or bring both installs to the same version",
+                Reach.HOST,
+            ),
         )
     return (
         Run(
@@ -168,7 +189,9 @@ def _agree(around: Around, family: str, system: SystemPackages | None) -> tuple[
     found = tuple(each for each in system.packages if each.name.startswith(family)) if system else ()
     names = " ".join(each.name for each in found)
     row = around.owner(family)
-    mine: tuple[Remedy, ...] = (around.reinstall(row.distribution, why="all its parts at one release"),) if row else ()
+    mine: tuple[Remedy, ...] = (
+        (around.reinstall(row.distribution, why="all its parts at one release"),) if row else ()
+    )
     if not names:
         return mine
     return (
@@ -185,13 +208,14 @@ def _agree(around: Around, family: str, system: SystemPackages | None) -> tuple[
 @check.rule
 def duplicate_soname(loaded: LoadedLibraries) -> Findings:
     """Two files with one SONAME are in one process, or the copy that was loaded first serves everyone."""
-    for library_name in dict.fromkeys(file.library for file in loaded.files if is_cuda(file.library)):
-        files = {soname_major(file.path): [] for file in loaded.of(library_name)}  # type: dict[str | None, list[str]]
-        for file in loaded.of(library_name):
-            files[soname_major(file.path)].append(file.path)
-        for major, paths in files.items():
-            if major is not None and len(set(paths)) > 1:
-                yield _twice(loaded, f"{library_name}.so.{major}", tuple(dict.fromkeys(paths)))
+    by_name: dict[str, dict[str, None]] = {}
+    for file in loaded.files:
+        major = soname_major(file.path)
+        if major is not None and is_cuda(file.library):
+            by_name.setdefault(f"{file.library}.so.{major}", {})[file.path] = None
+    for soname, paths in by_name.items():
+        if len(paths) > 1:
+            yield _twice(loaded, soname, tuple(paths))
 
 
 def _twice(loaded: LoadedLibraries, soname: str, paths: tuple[str, ...]) -> Finding:
@@ -208,7 +232,10 @@ def _twice(loaded: LoadedLibraries, soname: str, paths: tuple[str, ...]) -> Find
 
 @duplicate_soname.sign
 def _first_one_wins(
-    said: UndefinedSymbol, seen: tuple[LibrarySeen, ...], loaded: LoadedLibraries | None, build: TorchBuild | None
+    said: UndefinedSymbol,
+    seen: tuple[LibrarySeen, ...],
+    loaded: LoadedLibraries | None,
+    build: TorchBuild | None,
 ) -> Findings:
     """A library of torch's own, which its run path leads to the right copy, found another one: it was loaded already."""
     wanted = provider_of(said.symbol, said.version)
@@ -228,13 +255,25 @@ def _first_one_wins(
         f"own {stem}, so a wrong one can only come from LD_PRELOAD or from a module that was imported before torch.",
         evidence=(said.evidence(), *(copy.evidence for copy in mapped if copy.evidence)),
         remedies=(
-            Change("import torch before any other package that loads CUDA libraries", Reach.ENVIRONMENT, example=("import torch  # first",)),
+            Change(
+                "import torch before any other package that loads CUDA libraries",
+                Reach.ENVIRONMENT,
+                example=("import torch  # first",),
+            ),
             UnsetVariable("LD_PRELOAD", why="if it names a CUDA library"),
-            UnsetVariable("LD_LIBRARY_PATH", why="if it names folders of CUDA libraries, what is imported first takes them from there"),
+            UnsetVariable(
+                "LD_LIBRARY_PATH",
+                why="if it names folders of CUDA libraries, what is imported first takes them from there",
+            ),
         ),
         breaks=broken_by(said.quote, wanted),
         shows=(library(wanted), *failed(said.quote, wanted)),
-        asks=(Ask("grep -o '/[^ ]*" + stem + "[^ ]*' /proc/PID/maps | sort -u", "which copies the process has loaded"),),
+        asks=(
+            Ask(
+                "grep -o '/[^ ]*" + stem + "[^ ]*' /proc/PID/maps | sort -u",
+                "which copies the process has loaded",
+            ),
+        ),
     )
 
 
@@ -254,7 +293,8 @@ def undefined_symbol(
     around = Around(know, build, wanted, installed)
     row = around.owner(provider)
     whose = (said.wanted_by or "a library").rpartition("/")[2]
-    nccl = stem == "libnccl"
+    nccl = stem == "libnccl"  # which has a check of its own
+    seen = failed(said.quote, provider)
     yield Finding(
         title=f"the {stem} that was found lacks {said.symbol or 'the version'} that {whose} needs: it is of another release",
         subject=f"library:{stem}",
@@ -264,11 +304,14 @@ def undefined_symbol(
         "changed, or was loaded by something imported earlier.",
         evidence=(said.evidence(),),
         remedies=(
-            UnsetVariable("LD_LIBRARY_PATH", why=f"if it names folders of CUDA libraries, one of them holds another {stem}"),
+            UnsetVariable(
+                "LD_LIBRARY_PATH",
+                why=f"if it names folders of CUDA libraries, one of them holds another {stem}",
+            ),
             *((around.reinstall(row.distribution, why="the release that torch asks for"),) if row else ()),
         ),
         breaks=() if nccl else broken_by(said.quote, provider),
-        shows=(library(provider), *(failed(said.quote, provider) or (imports("torch"),) if nccl else failed(said.quote, provider))),
+        shows=(library(provider), *seen),
         asks=(
             Ask("echo $LD_LIBRARY_PATH", "whether it names folders of CUDA libraries"),
             Ask(f"ldd {said.wanted_by or 'FILE'} | grep {stem}", "which file the loader takes"),

@@ -67,18 +67,29 @@ def shadowed_by_ld_library_path(
         own = next((file for file in wheels.files if _is_copy(file, look.name)), None)
         if own is None:
             continue
-        behind = next((each.file for each in copies.copies if each.path == look.found), None) if copies else None
+        behind = (
+            next((each.file for each in copies.copies if each.path == look.found), None) if copies else None
+        )
         version = file_version(behind or look.found)
-        blamed = any(provider_of(each.symbol, each.version) in (look.name, stem_of(look.name)) for each in undefined)
+        blamed = any(
+            provider_of(each.symbol, each.version) in (look.name, stem_of(look.name)) for each in undefined
+        )
         yield _taken(trace, look, own, version, blamed, imported)
 
 
 def _is_copy(file: WheelFile, soname: str) -> bool:
-    return is_cuda(soname) and file.problem is None and same_library(Copy(file.path, file.path, False), soname)
+    return (
+        is_cuda(soname) and file.problem is None and same_library(Copy(file.path, file.path, False), soname)
+    )
 
 
 def _taken(
-    trace: LoaderTrace, look: Lookup, own: WheelFile, version: str | None, blamed: bool, imported: TorchImport | None
+    trace: LoaderTrace,
+    look: Lookup,
+    own: WheelFile,
+    version: str | None,
+    blamed: bool,
+    imported: TorchImport | None,
 ) -> Finding:
     """The loader was seen to take it: an error where a symbol is missing in it, a note where it is the same release."""
     broke = blamed and imported is not None and not imported.ok
@@ -87,7 +98,9 @@ def _taken(
     folder = (look.found or "").rpartition("/")[0]
     entries = Entries((folder,), True)
     return Finding(
-        title=f"LD_LIBRARY_PATH supplies {look.name} {version or ''} from {folder}, before {own.distribution} {own.version}".replace("  ", " "),
+        title=f"LD_LIBRARY_PATH supplies {look.name} {version or ''} from {folder}, before {own.distribution} {own.version}".replace(
+            "  ", " "
+        ),
         subject=f"library:{look.name}",
         severity=severity,
         detail=f"{look.wanted_by or 'A library'} has no run path that the loader asks before LD_LIBRARY_PATH, so it got "
@@ -118,7 +131,9 @@ def _symbol_from_search_path(
     own_folder = entries.supplying(said.wanted_by) if said.wanted_by else None
     guarded = _guarded(said.wanted_by, build)
     foreign = tuple(filter(None, (entries.supplying(proof.path) if proof else None, own_folder)))
-    if (not foreign and (any(copy.mapped for copy in known) or not entries.of_cuda())) or (guarded and not foreign):
+    if (not foreign and (any(copy.mapped for copy in known) or not entries.of_cuda())) or (
+        guarded and not foreign
+    ):
         return
     certain = bool(foreign) and not guarded
     yield _foreign_symbol(said, wanted, entries, foreign or entries.of_cuda(), proof, certain)
@@ -134,7 +149,12 @@ def _guarded(wanted_by: str | None, build: TorchBuild | None) -> bool:
 
 
 def _foreign_symbol(
-    said: UndefinedSymbol, wanted: str, entries: Entries, foreign: tuple[str, ...], proof: Copy | None, certain: bool
+    said: UndefinedSymbol,
+    wanted: str,
+    entries: Entries,
+    foreign: tuple[str, ...],
+    proof: Copy | None,
+    certain: bool,
 ) -> Finding:
     stem = stem_of(wanted) or wanted
     whose = (said.wanted_by or "a library").rpartition("/")[2]
@@ -144,7 +164,11 @@ def _foreign_symbol(
         confidence=Confidence.CERTAIN if certain else Confidence.LIKELY,
         detail=f"{whose} found a {wanted} that lacks {said.symbol or 'its version'}. NVIDIA's wheels find one another by "
         f"DT_RUNPATH, which the loader asks after LD_LIBRARY_PATH; that variable names {', '.join(foreign)}.",
-        evidence=(said.evidence(), entries.evidence(), *((proof.evidence,) if proof and proof.evidence else ())),
+        evidence=(
+            said.evidence(),
+            entries.evidence(),
+            *((proof.evidence,) if proof and proof.evidence else ()),
+        ),
         remedies=without(entries, foreign, "each library then takes the copy that came with it"),
         breaks=broken_by(said.quote, wanted),
         shows=(library(wanted), *failed(said.quote, wanted)),
@@ -165,7 +189,9 @@ def _mismatch_from_search_path(
     taken = tuple(dict.fromkeys(filter(None, (entries.supplying(copy.path) for copy in mapped))))
     if not taken and (mapped or (not entries.of_cuda() and not said.blames_search_path)):
         return
-    yield _foreign_library(said.library, said.evidence(), entries, taken, bool(taken) or said.blames_search_path)
+    yield _foreign_library(
+        said.library, said.evidence(), entries, taken, bool(taken) or said.blames_search_path
+    )
 
 
 @shadowed_by_ld_library_path.sign
@@ -203,7 +229,10 @@ def _not_loadable_for_search_path(
         dict.fromkeys(
             entry
             for each in seen
-            if each.how == "resolved" and each.wanted_by and in_wheel(each.wanted_by) and not in_wheel(each.path)
+            if each.how == "resolved"
+            and each.wanted_by
+            and in_wheel(each.wanted_by)
+            and not in_wheel(each.path)
             and (stem_of(each.wanted_by) == stem or stem_of(each.path) == stem)
             and (entry := entries.supplying(each.path))
         )
@@ -227,7 +256,11 @@ def _foreign_library(
         "opened by its name while the program runs. pip's packages bring all that they need: no folder of CUDA "
         "libraries has to be on that variable for them.",
         evidence=(message, *((entries.evidence(),) if entries.known else ())),
-        remedies=without(entries, foreign or entries.entries or ("",), "the program then takes the libraries that came with it"),
+        remedies=without(
+            entries,
+            foreign or entries.entries or ("",),
+            "the program then takes the libraries that came with it",
+        ),
         breaks=(library(stem), KERNELS),
         shows=(library(stem), KERNELS),
         asks=() if certain else (Ask(SEARCHED, "which file the loader takes, and by which rule"),),

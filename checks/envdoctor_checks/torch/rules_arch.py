@@ -1,8 +1,6 @@
-"""The machine code in torch and in the extensions around it, against the GPUs."""
+"""The machine code in torch, against the GPUs."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 from envdoctor.api import (
     Confidence,
@@ -17,6 +15,7 @@ from envdoctor.api import (
     Run,
     SetVariable,
     Severity,
+    Source,
     gpu,
 )
 from envdoctor.surroundings import Surroundings
@@ -41,9 +40,7 @@ from envdoctor_checks.torch.symptoms import (
     BinaryArchs,
     ExtensionNeedsGpu,
     NoKernelImage,
-    PackageInTraceback,
 )
-from envdoctor_checks.torch.tables import Extensions
 from envdoctor_checks.torch.versions import is_official
 
 KERNEL = Outcome("kernel-on-gpu")
@@ -90,7 +87,7 @@ def arch_not_in_build(
                 Evidence(
                     "GPU",
                     f"{each.name}, compute capability {each.capability}",
-                    (devices or gpus).source if devices or gpus else None,
+                    _source(devices, gpus),
                 ),
             ),
             remedies=_other_build(version, each, seen, _with(needs, each.capability), advice, code or ()),
@@ -112,6 +109,12 @@ def _code_evidence(
         return cuda.shows("compiled for", listed)
     source = build.source if build is not None else packages.source if packages is not None else None
     return Evidence("compiled for", listed, source)
+
+
+def _source(devices: TorchDevices | None, gpus: GpuDevices | None) -> Source | None:
+    if devices is not None and devices.devices:
+        return devices.source
+    return gpus.source if gpus is not None else None
 
 
 def _direction(capability: str, code: tuple[str, ...]) -> str:
@@ -218,7 +221,7 @@ def _no_image(
     advice: Advice,
 ) -> Findings:
     """Only where nothing says that the missing code is an extension's."""
-    if warned or refused or binaries or _is_extensions(said):
+    if warned or refused or binaries or is_extensions(said):
         return
     version = torch_version(build, packages)
     code = code_of_torch(cuda, build, version, advice, wheel_platform(platform))
@@ -245,168 +248,6 @@ def _no_image(
     )
 
 
-def _is_extensions(said: NoKernelImage) -> bool:
+def is_extensions(said: NoKernelImage) -> bool:
     """Whether the source file in the message is none of torch's."""
     return said.said_by is not None and not any(part in said.said_by for part in OF_TORCH)
-
-
-@check.rule
-def extension_arch_missing(
-    said: NoKernelImage,
-    warned: tuple[ArchUnsupported, ...],
-    binaries: tuple[BinaryArchs, ...],
-    frames: tuple[PackageInTraceback, ...],
-    cuda: TorchCuda | None,
-    build: TorchBuild | None,
-    devices: TorchDevices | None,
-    gpus: GpuDevices | None,
-    packages: Distributions | None,
-    platform: Platform | None,
-    known: Extensions,
-    advice: Advice,
-) -> Findings:
-    """A compiled extension has no code for this GPU."""
-    version = torch_version(build, packages)
-    code = code_of_torch(cuda, build, version, advice, wheel_platform(platform))
-    seen = gpus_seen(devices, gpus, advice)
-    own = seen[0] if seen else None
-    torch_runs = (
-        code is not None and own is not None and runs(code, own.capability, torch_cuda(build, version))
-    )
-    lacking = [each for each in binaries if own is not None and not runs(each.archs, own.capability, None)]
-    named = _package(said, lacking, frames, packages, known)
-    if warned or not (lacking or _is_extensions(said) or (torch_runs and named)):
-        return
-    capability = own.capability if own else None
-    what = named or "an extension"
-    yield Finding(
-        title=f"{what} has no code for {own.name if own else 'this GPU'}{f' (compute capability {capability})' if capability else ''}",
-        subject=f"package:{named}" if named else "",
-        confidence=Confidence.CERTAIN if lacking else Confidence.LIKELY,
-        detail=(
-            "torch itself has kernels for this GPU, so the missing ones are the extension's. "
-            if torch_runs
-            else ""
-        )
-        + "Its wheel, or the build on this machine, was compiled for other compute capabilities.",
-        evidence=(
-            said.evidence(),
-            *(each.evidence("in the file") for each in lacking[:1]),
-            *(
-                (Evidence("torch compiled for", " ".join(code), cuda.source if cuda else None),)
-                if torch_runs and code
-                else ()
-            ),
-        ),
-        remedies=tuple(_rebuild(named, capability, lacking)),
-        breaks=(KERNEL,),
-        shows=(KERNEL,),
-    )
-
-
-def _package(
-    said: NoKernelImage,
-    lacking: list[BinaryArchs],
-    frames: tuple[PackageInTraceback, ...],
-    packages: Distributions | None,
-    known: Extensions,
-) -> str | None:
-    """Whose code is missing, by the clearest sign: the source file, the file that was looked into, the traceback, what is installed."""
-    path = (said.said_by or "").lower().replace("_", "-")
-    for row in known.extensions:
-        if row.distribution in path or row.distribution.replace("-attn", "-attention") in path:
-            return row.distribution
-    if said.said_by and "csrc/ops.cu" in said.said_by:
-        return "bitsandbytes"
-    for each in lacking:
-        parts = each.path.replace("\\", "/").rpartition("-packages/")[2].split("/")
-        if row_of := known.by_module(parts[0].partition(".")[0]):
-            return row_of.distribution
-    for frame in reversed(frames):
-        if row_of := known.by_module(frame.module):
-            return row_of.distribution
-    installed = [
-        row.distribution
-        for row in known.extensions
-        if packages is not None and packages.named(row.distribution)
-    ]
-    compiled = [
-        name for name in installed if name not in ("torchvision", "torchaudio", "torchcodec", "torchao")
-    ]
-    return compiled[0] if len(compiled) == 1 else None
-
-
-OWN_VARIABLES = {"flash-attn": "FLASH_ATTN_CUDA_ARCHS"}
-"""Packages that take their architectures from a variable of their own."""
-
-
-def _rebuild(package: str | None, capability: str | None, lacking: list[BinaryArchs]) -> Iterator[Remedy]:
-    arch = capability or "X.Y"
-    name = package or "PACKAGE"
-    oldest = min(
-        (each for found in lacking for each in found.archs if each.startswith("sm_")),
-        key=lambda each: int("".join(filter(str.isdigit, each))),
-        default=None,
-    )
-    limit = (
-        f" Its files begin at {oldest}, and many packages have no code at all for older GPUs: then a newer GPU, compute capability {_dotted(oldest)} or newer, is the only way."
-        if oldest
-        else ""
-    )
-    digits = arch.replace(".", "")
-    variables = f'TORCH_CUDA_ARCH_LIST="{arch}"' + (
-        f' {OWN_VARIABLES[name]}="{digits}"' if name in OWN_VARIABLES else ""
-    )
-    yield Run(
-        title=f"rebuild {name} from source for compute capability {arch}",
-        commands=(
-            f"{variables} python -m pip install --force-reinstall --no-deps --no-build-isolation --no-binary {name} {name}",
-        ),
-        reach=Reach.ENVIRONMENT,
-        caveat=f"Needs nvcc of torch's CUDA release.{limit}",
-    )
-
-
-def _dotted(arch: str) -> str:
-    digits = "".join(filter(str.isdigit, arch))
-    return f"{digits[:-1]}.{digits[-1]}"
-
-
-@extension_arch_missing.sign
-def _refuses_gpu(
-    said: ExtensionNeedsGpu, devices: TorchDevices | None, gpus: GpuDevices | None, advice: Advice
-) -> Findings:
-    own = said.compute_capability or next(
-        (each.capability for each in gpus_seen(devices, gpus, advice)), None
-    )
-    needs = f"compute capability {said.needs} or newer" if said.needs else "another generation of GPU"
-    yield Finding(
-        title=f"{said.package} works on {needs}" + (f", and this GPU has {own}" if own else ""),
-        subject=f"package:{said.package}",
-        evidence=(said.evidence(),),
-        remedies=tuple(_without(said.package))
-        or (NoFix(reason=f"{said.package} has no kernels for this GPU: use one of {needs}"),),
-        breaks=(KERNEL,),
-        shows=(KERNEL,),
-    )
-
-
-def _without(package: str) -> Iterator[Remedy]:
-    """What does the same on older GPUs."""
-    from envdoctor.api import Change
-
-    if package in ("flash-attn", "xformers"):
-        yield Change(
-            title="use torch's own attention, which has kernels for this GPU",
-            reach=Reach.SHELL,
-            example=(
-                'attn_implementation="sdpa"',
-                "torch.nn.functional.scaled_dot_product_attention(q, k, v)",
-            ),
-        )
-    if package == "vllm":
-        yield Change(
-            title="use a quantisation method or an engine that supports this GPU, or rebuild vllm from source for it",
-            reach=Reach.ENVIRONMENT,
-            example=("vllm serve MODEL --dtype half",),
-        )

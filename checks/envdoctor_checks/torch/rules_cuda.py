@@ -95,7 +95,7 @@ def extension_built_for_other_cuda(
             ),
             remedies=tuple(
                 _of_this_cuda(
-                    each.distribution, each.version, build.version, build.torch_cuda, wanted, advice.wheels
+                    each.distribution, each.version, build.version, build.torch_cuda, wanted, advice
                 )
             ),
             breaks=() if there else (imports(each.distribution.replace("-", "_")),),
@@ -103,13 +103,11 @@ def extension_built_for_other_cuda(
 
 
 def _of_this_cuda(
-    package: str, version: str | None, torch: str | None, cuda: str, wanted: int, table: WheelLibraries
+    package: str, version: str | None, torch: str | None, cuda: str, wanted: int, advice: Advice
 ) -> Iterator[Remedy]:
     label = label_of_cuda(cuda)
     plain = version.partition("+")[0] if version else None
     requirement = f"{package}=={plain}" if plain else package
-    release = torch.partition("+")[0] if torch else None
-    newest = {12: "cu128", 13: "cu130", 11: "cu118"}.get(wanted)
     yield Run(
         title=f"install a build of {package} for CUDA {cuda} ({label}), or rebuild it from source against this torch",
         commands=(
@@ -119,13 +117,16 @@ def _of_this_cuda(
         reach=Reach.ENVIRONMENT,
         caveat=f"The build needs nvcc {cuda}.",
     )
-    if newest:
+    release = torch.partition("+")[0] if torch else None
+    having = advice.indexes.having(release) if release else ()
+    builds = [row.index for row in having if row.cuda and major_minor(row.cuda)[0] == wanted]
+    if builds:
         yield Install(
-            requirements=(f"torch=={release}" if release else "torch",),
-            build=newest,
-            why=f"or a torch for CUDA {wanted}, where that release has one and the driver allows it",
+            requirements=(f"torch=={release}+{builds[0]}",),
+            build=builds[0],
+            why=f"or the build of the same torch for CUDA {wanted}, where the driver allows it",
         )
-    row = table.library("libcudart", wanted)
+    row = advice.wheels.library("libcudart", wanted)
     if row is not None:
         yield Install(
             requirements=(row.distribution,),
@@ -169,7 +170,7 @@ def _library_missing(
             *version_evidence(build, packages),
             *((packages.shows(name, installed),) if packages and installed else ()),
         ),
-        remedies=tuple(_of_this_cuda(name, installed, version, cuda, wanted, advice.wheels)),
+        remedies=tuple(_of_this_cuda(name, installed, version, cuda, wanted, advice)),
         breaks=(shown, library(said.library)),
         shows=(shown,),
     )

@@ -1,0 +1,273 @@
+"""The system's own libraries: glibc, libstdc++, libGL, MKL and OpenMP."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from envdoctor.api import (
+    Change,
+    Confidence,
+    DropPathEntry,
+    Finding,
+    Findings,
+    Install,
+    InstallSystem,
+    Outcome,
+    Platform,
+    Reach,
+    Remedy,
+    Run,
+    SetVariable,
+    Variables,
+    imports,
+    library,
+)
+from envdoctor_checks.libraries.advice import VARIABLE
+from envdoctor_checks.libraries.check import check
+from envdoctor_checks.libraries.clues import entries_of, normal
+from envdoctor_checks.libraries.facts import LibraryNotFound, SearchPath, VersionNotFound, WrongMkl
+from envdoctor_checks.libraries.owners import failed
+from envdoctor_checks.libraries.tables import Runtimes
+from envdoctor_checks.python.facts import CondaPackages
+from envdoctor_checks.torch.facts import TorchBuild
+
+IN_CONDA = re.compile(r"(?P<prefix>/\S*?(?:conda|mamba|miniforge|/envs/)[^/]*(?:/envs/[^/]+|/[^/]+)?)/lib/")
+GL = {
+    "libGL.so.1": ("libgl1", "mesa-libGL"),
+    "libgthread-2.0.so.0": ("libglib2.0-0", "glib2"),
+    "libglib-2.0.so.0": ("libglib2.0-0", "glib2"),
+    "libSM.so.6": ("libsm6", "libSM"),
+    "libXext.so.6": ("libxext6", "libXext"),
+    "libXrender.so.1": ("libxrender1", "libXrender"),
+}
+"""What opencv's build with windows needs, with the packages of apt and dnf."""
+
+
+@check.rule
+def glibc_too_old(said: VersionNotFound, table: Runtimes, platform: Platform | None) -> Findings:
+    """A binary needs a newer glibc than the system's."""
+    needed = re.fullmatch(r"GLIBC_(\d+\.\d+)", said.version)
+    if needed is None:
+        return
+    have = f", this system has {platform.libc_version}" if platform and platform.libc_version else ""
+    whose = (said.wanted_by or "a binary").rpartition("/")[2]
+    systems = ", ".join(row.system for row in table.systems_for(needed[1])[:3])
+    from_host = (said.wanted_by or "").startswith("/.singularity.d/")
+    yield Finding(
+        title=f"{whose} needs glibc {needed[1]}{have}",
+        subject="library:libc.so.6",
+        confidence=Confidence.POSSIBLE if from_host else Confidence.CERTAIN,
+        detail="Binaries run with the glibc that they were built against and with newer ones, never with older ones. "
+        f"glibc cannot be replaced below a running system; systems that have {needed[1]}: {systems or 'newer ones only'}.",
+        evidence=(
+            said.evidence(),
+            *(
+                (platform.shows("glibc", platform.libc_version),)
+                if platform and platform.libc_version
+                else ()
+            ),
+        ),
+        remedies=(*_older_binary(said, needed[1]), _newer_system(systems, needed[1])),
+        breaks=(library("libc.so.6"), *failed(said.quote, "libc.so.6")),
+        shows=(library("libc.so.6"), *failed(said.quote, "libc.so.6")),
+    )
+
+
+def _older_binary(said: VersionNotFound, glibc: str) -> Iterator[Remedy]:
+    package = re.search(r"(?:site|dist)-packages/([A-Za-z]\w*)", said.wanted_by or "")
+    if package is not None:
+        yield Run(
+            f"install a release of {package[1]} that was built for this glibc, or build it here",
+            (f"python -m pip install --force-reinstall --no-binary {package[1]} {package[1]}",),
+            Reach.ENVIRONMENT,
+        )
+
+
+def _newer_system(systems: str, glibc: str) -> Change:
+    return Change(
+        f"run it on a system or in a container image with glibc >= {glibc} ({systems or 'a newer base image'}), or in a conda"
+        " environment whose packages are built for older systems",
+        Reach.CONTAINER,
+    )
+
+
+@check.rule
+def libstdcxx_too_old(
+    said: VersionNotFound,
+    table: Runtimes,
+    variables: Variables | None,
+    path: SearchPath | None,
+) -> Findings:
+    """The libstdc++ that is found lacks a version that a binary needs."""
+    if not said.version.startswith(("GLIBCXX_", "CXXABI_")):
+        return
+    gcc = table.gcc_for(said.version)
+    entries = entries_of(variables, path)
+    entry = entries.supplying(said.library) if "/" in said.library else None
+    whose = (said.wanted_by or "a binary").rpartition("/")[2]
+    yield Finding(
+        title=f"{said.library} lacks {said.version}, which {whose} needs"
+        + (
+            f": LD_LIBRARY_PATH puts {entry} first"
+            if entry
+            else f": it is older than GCC {gcc}"
+            if gcc
+            else ""
+        ),
+        subject="library:libstdc++.so.6",
+        detail=f"{said.library} was found first. "
+        + (f"{said.version} came with GCC {gcc}. " if gcc else "")
+        + "libstdc++ is compatible with older programs, so the newest one on the machine serves all; conda "
+        "environments bring their own, which must come before the system's.",
+        evidence=(said.evidence(), *((entries.evidence(),) if entries.entries else ())),
+        remedies=tuple(_newer_libstdcxx(said, entry, gcc)),
+        breaks=(library("libstdc++.so.6"), *failed(said.quote, "libstdc++.so.6")),
+        shows=(library("libstdc++.so.6"), *failed(said.quote, "libstdc++.so.6")),
+    )
+
+
+def _newer_libstdcxx(said: VersionNotFound, entry: str | None, gcc: str | None) -> Iterator[Remedy]:
+    if entry is not None:
+        yield DropPathEntry(
+            VARIABLE, entry, why="the environment's or the program's own libstdc++ is then found"
+        )
+    conda = IN_CONDA.search(normal(said.wanted_by or "")) or IN_CONDA.search(said.quote)
+    floor = f">={gcc}" if gcc else ""
+    if conda is not None:
+        prefix = conda["prefix"]
+        yield Run(
+            "put the conda environment's own libstdc++ first",
+            (f"export LD_LIBRARY_PATH={prefix}/lib${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}",),
+            Reach.SHELL,
+            needs_restart="process",
+        )
+        yield Run(
+            "bring the environment's libstdc++ up to date",
+            (f"conda install -p {prefix} -c conda-forge 'libstdcxx-ng{floor}'",),
+            Reach.ENVIRONMENT,
+        )
+        return
+    yield InstallSystem(
+        "libstdcxx",
+        why="a newer one, where the system's repositories have it",
+        caveat=f"On an old release of the system a newer base image, or a conda environment with libstdcxx-ng{floor}, is the way.",
+    )
+
+
+@check.rule
+def libgl_missing(said: LibraryNotFound) -> Findings:
+    """libGL.so.1 or a window library that opencv's desktop build needs is not installed."""
+    packages = GL.get(said.library)
+    opencv = "cv2" in said.quote or said.wanted_by is None
+    if packages is None:
+        return
+    apt, dnf = packages
+    remedies: tuple[Remedy, ...] = (
+        Install(
+            ("opencv-python-headless",),
+            reinstall=True,
+            why="the build without windows needs none of these libraries",
+            caveat="Uninstall opencv-python and opencv-contrib-python first: all own the folder cv2.",
+        ),
+    )
+    system: Remedy = InstallSystem("libgl", why="it brings libGL.so.1")
+    if said.library != "libGL.so.1":
+        system = Run(
+            f"install the system's package that brings {said.library}",
+            (f"apt-get install -y {apt}", f"dnf install -y {dnf}"),
+            Reach.CONTAINER,
+            needs_root=True,
+        )
+    yield Finding(
+        title=f"{said.library} is not installed" + (": opencv's desktop build needs it" if opencv else ""),
+        subject=f"library:{said.library}",
+        confidence=Confidence.CERTAIN if said.library == "libGL.so.1" else Confidence.LIKELY,
+        detail="opencv-python draws windows and links to the libraries of a desktop. Slim images and servers have "
+        "none; the headless build of opencv does without.",
+        evidence=(said.evidence(),),
+        remedies=(*remedies, system),
+        breaks=(library(said.library), imports("cv2"), Outcome("import")),
+        shows=(library(said.library), Outcome("import")),
+    )
+
+
+@check.rule
+def mkl_mismatch(said: WrongMkl, build: TorchBuild | None, conda: CondaPackages | None) -> Findings:
+    """The installed MKL or OpenMP runtime does not fit this torch build."""
+    mkl = conda.package("mkl") if conda else None
+    title, detail, remedies = _about_mkl(said)
+    yield Finding(
+        title=title,
+        subject="library:mkl",
+        confidence=Confidence.CERTAIN if said.kind != "symbol" else Confidence.LIKELY,
+        detail=detail,
+        evidence=(
+            said.evidence(),
+            *((conda.shows("mkl", mkl.version),) if conda and mkl else ()),
+            *((build.shows("torch", build.version),) if build and build.version else ()),
+        ),
+        remedies=remedies,
+        breaks=(library("mkl"), *(failed(said.quote, "mkl") or (Outcome("import"),))),
+        shows=(library("mkl"), *failed(said.quote, "mkl")),
+    )
+
+
+def _about_mkl(said: WrongMkl) -> tuple[str, str, tuple[Remedy, ...]]:
+    """Title, detail and remedies by what the message was about."""
+    if said.kind == "profiler-hook":
+        return (
+            f"MKL 2024.1 or later is installed, which has no {said.name} any more",
+            "torch's conda packages up to 2.2 expect MKL's profiler hooks; MKL dropped them in 2024.1.",
+            (
+                Run(
+                    "install the MKL that this torch was built with",
+                    ("conda install 'mkl<2024.1' 'intel-openmp<2024.1'",),
+                    Reach.ENVIRONMENT,
+                ),
+                Install(("torch",), why="pip's wheels have MKL inside"),
+            ),
+        )
+    if said.kind == "threading-layer":
+        return (
+            "MKL was told to use Intel's OpenMP while GNU's is loaded already",
+            "Whoever is imported first decides which OpenMP runtime a process has. numpy of conda sets MKL up for Intel's.",
+            (
+                SetVariable("MKL_THREADING_LAYER", "GNU", why="MKL then uses the runtime that is loaded"),
+                Change("import numpy before torch", Reach.ENVIRONMENT, example=("import numpy, torch",)),
+            ),
+        )
+    if said.kind == "openmp-twice":
+        return (
+            f"{said.name} is loaded a second time: two OpenMP runtimes in one process",
+            "Two packages each brought an OpenMP runtime, most often numpy from conda and torch from pip, or the reverse.",
+            (
+                Change(
+                    "install numpy, torch and scikit-learn from one source (all by pip, or all by conda)",
+                    Reach.ENVIRONMENT,
+                    example=("pip install --force-reinstall numpy torch",),
+                ),
+                SetVariable(
+                    "KMP_DUPLICATE_LIB_OK",
+                    "TRUE",
+                    why="a way round only",
+                    caveat="Intel warns that results may then be wrong without a word.",
+                ),
+            ),
+        )
+    what = (
+        f"MKL cannot load its own part {said.name}"
+        if said.kind == "kernels-missing"
+        else f"{said.name} is missing in the MKL or OpenMP that was found"
+    )
+    return (
+        what,
+        "MKL is split into files that are opened by name while it runs; files of two releases, or of pip and conda, do not go together.",
+        (
+            Run(
+                "install MKL and what uses it anew, from one source",
+                ("conda install --force-reinstall mkl intel-openmp numpy",),
+                Reach.ENVIRONMENT,
+            ),
+        ),
+    )
