@@ -147,7 +147,7 @@ class Facts:
         """What no loaded check knows: kept, never judged."""
 
     @classmethod
-    def of(cls, *things: Fact | Symptom | Unavailable, unavailable: tuple[type[Fact], ...] = ()) -> Facts:
+    def of(cls, *things: Fact | Symptom, unavailable: tuple[type[Fact], ...] = ()) -> Facts:
         """Facts from their instances, for tests and readers; `unavailable` types get a plain reason."""
         known = {type(thing): thing for thing in things if isinstance(thing, Fact)}
         said = tuple(thing for thing in things if isinstance(thing, Symptom))

@@ -60,8 +60,8 @@ class TextReading(msgspec.Struct, frozen=True):
     """The exception in which the text's last traceback ends, where it is plainly the program's own."""
 
 
-def read_text(text: str, name: str, checks: Sequence[Check]) -> TextReading:
-    """Facts and symptoms of a pasted text; `name` is what the evidence calls it."""
+def read_text(text: str, name: str, checks: Sequence[Check], messages: Messages | None = None) -> TextReading:
+    """Facts and symptoms of a pasted text; `name` is what the evidence calls it, `messages` those of `checks`."""
     lines = clean(text)
     readers = {reader.name: reader for check in checks for reader in check.readers}
     things: list[object] = []
@@ -73,7 +73,7 @@ def read_text(text: str, name: str, checks: Sequence[Check]) -> TextReading:
             broken[found.shape.name] = f"{type(error).__name__}: {error}"
             continue
         things.extend(_placed(thing, found, name) for thing in given)
-    symptoms = Messages(checks).symptoms(lines, "text", name)
+    symptoms = (messages or Messages(checks)).symptoms(lines, "text", name)
     core = gathered(core_facts(lines, name))
     facts = core.merged(gathered(things)).merged(Facts(symptoms=symptoms))
     return TextReading(facts, broken, _application_error(lines))

@@ -106,12 +106,16 @@ class Doctor:
         return Seen(facts, _target_entry(facts, "live"), looked)
 
     def _read_printed(self, printed: Printed) -> tuple[Symptom, ...]:
-        """What a probe heard a program print. The text machinery is imported when there is something to read."""
+        """What a probe heard a program print."""
+        return self.messages().printed(printed)
+
+    def messages(self) -> Messages:
+        """All messages of all checks. The text machinery is imported when there is something to read."""
         from envdoctor.reading import Messages
 
         if self._messages is None:
             self._messages = Messages(self.checks)
-        return self._messages.printed(printed)
+        return self._messages
 
     def _broken(self) -> tuple[core_check.Broken, ...]:
         return tuple(
@@ -131,7 +135,7 @@ class Doctor:
         """Facts and symptoms of a pasted text."""
         from envdoctor.reading import read_text
 
-        reading = read_text(text, name, self.checks)
+        reading = read_text(text, name, self.checks, self.messages())
         return Seen(
             reading.facts,
             _target_entry(reading.facts, "text"),

@@ -95,6 +95,18 @@ PCI_LINE = re.compile(
 IN_USE = re.compile(r"^\s+Kernel driver in use: (\S+)")
 
 
+PCI_START = r"^(?:[0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7] .*NVIDIA Corporation.*\n?(?:^[ \t]+.*\n?)*"
+
+
+@check.reader(starts=rf"(?:{PCI_START})+", max_lines=200)
+def lspci_lines(found: FoundBlock) -> Iterator[PciDevices]:
+    """Devices without the command."""
+    lines = [line.text for line in found.block.lines]
+    listed = _pci_devices(lines)
+    if listed:
+        yield PciDevices(devices=tuple(listed), drivers_known=_shows_drivers(lines, None), source=TEXT)
+
+
 @check.reader(command=r"(?:\S*/)?lspci\b")
 def lspci(found: FoundBlock) -> Iterator[PciDevices]:
     """lspci with or without ``-k`` and ``-nn``; nothing at all where it was filtered for NVIDIA and shows none."""
@@ -105,15 +117,6 @@ def lspci(found: FoundBlock) -> Iterator[PciDevices]:
         yield PciDevices(
             devices=tuple(listed), drivers_known=_shows_drivers(lines, found.command), source=TEXT
         )
-
-
-@check.reader(starts=PCI_LINE.pattern, ends=r"^\S", max_lines=12)
-def lspci_lines(found: FoundBlock) -> Iterator[PciDevices]:
-    """One device without the command."""
-    lines = [line.text for line in found.block.lines]
-    listed = _pci_devices(lines)
-    if listed:
-        yield PciDevices(devices=tuple(listed), drivers_known=_shows_drivers(lines, None), source=TEXT)
 
 
 def _shows_drivers(lines: list[str], command: str | None) -> bool:
@@ -149,7 +152,8 @@ DKMS_LINE = re.compile(
 
 
 @check.reader(
-    command=r"(?:\S*/)?dkms status\b", starts=r"^nvidia[\w-]*[/,] ?\d{3}\.\d[\w.-]*(?:, [^,:]+)*: \w+"
+    command=r"(?:\S*/)?dkms status\b",
+    starts=r"(?:^nvidia[\w-]*[/,] ?\d{3}\.\d[\w.-]*(?:, [^,:\n]+)*: \w+.*\n?)+",
 )
 def dkms_status(found: FoundBlock) -> Iterator[Dkms]:
     """``nvidia/535.183.01, 6.8.0-45-generic, x86_64: installed``; older releases put a comma after the name."""
@@ -161,13 +165,13 @@ def dkms_status(found: FoundBlock) -> Iterator[Dkms]:
         yield Dkms(builds=builds, source=TEXT)
 
 
-@check.reader(starts=r"^\s*(?:SecureBoot|Secure Boot:) (?:enabled|disabled)", max_lines=1)
+@check.reader(starts=r"^[ \t]*(?:SecureBoot|Secure Boot:) (?:enabled|disabled)", max_lines=1)
 def secure_boot_state(found: FoundBlock) -> Iterator[SecureBoot]:
     """``mokutil --sb-state`` and bootctl."""
     yield SecureBoot(enabled="enabled" in found.block.lines[0].text, source=TEXT)
 
 
-@check.reader(starts=r"^\s*system boot\s+\d{4}-\d\d-\d\d \d\d:\d\d", max_lines=1)
+@check.reader(starts=r"^[ \t]*system boot\s+\d{4}-\d\d-\d\d \d\d:\d\d", max_lines=1)
 def who_b(found: FoundBlock) -> Iterator[BootTimes]:
     """``who -b``, in the machine's own time zone."""
     yield BootTimes(machine=seconds_of(found.block.lines[0].text), fabric_manager=None, source=TEXT)

@@ -21,20 +21,24 @@ FILE = re.compile(
 DEFAULT = re.compile(r"^/(?:usr/)?lib(?:64|/[\w]+-linux-gnu)?$")
 
 
-@check.reader(starts=rf"^\s*{NAME} \(libc6.*=> /", max_lines=1)
-def cache_line(found: FoundBlock) -> Iterator[UserLibraries]:
-    """One line of ``ldconfig -p`` without the command."""
-    entry = CACHE_LINE.match(found.block.lines[0].text)
-    if entry and fits(entry["abi"]) and entry["name"] in SONAMES:
-        yield UserLibraries(libraries=(library(entry["path"], entry["path"], "cache"),), source=TEXT)
+@check.reader(starts=rf"(?:^[ \t]*{NAME} \(libc6.*=> /.*\n?)+")
+def cache_lines(found: FoundBlock) -> Iterator[UserLibraries]:
+    """Lines of ``ldconfig -p`` without the command."""
+    libraries = _cached_libraries(found)
+    if libraries:
+        yield UserLibraries(libraries=libraries, source=TEXT)
+
+
+def _cached_libraries(found: FoundBlock) -> tuple[UserLibrary, ...]:
+    matches = [CACHE_LINE.match(line.text) for line in found.block.lines]
+    entries = [each for each in matches if each and fits(each["abi"]) and each["name"] in SONAMES]
+    return tuple(library(each["path"], each["path"], "cache") for each in entries)
 
 
 @check.reader(command=r"(?:\S*/)?ldconfig\b.*(?:-\w*p|--print-cache)")
 def ldconfig_cache(found: FoundBlock) -> Iterator[UserLibraries]:
     """The cache's entries for 64-bit programs, and what it would show and does not have."""
-    matches = [CACHE_LINE.match(line.text) for line in found.block.lines]
-    entries = [each for each in matches if each and fits(each["abi"]) and each["name"] in SONAMES]
-    libraries = tuple(library(each["path"], each["path"], "cache") for each in entries)
+    libraries = _cached_libraries(found)
     shown = shown_by(found.block.command or "", r"ldconfig\b")
     seen = {each.soname for each in libraries}
     absent = tuple(
@@ -46,6 +50,14 @@ def ldconfig_cache(found: FoundBlock) -> Iterator[UserLibraries]:
         yield UserLibraries(libraries=libraries, absent=absent, source=TEXT)
 
 
+@check.reader(starts=rf"(?:^[l-]\S{{9}}\S?\s.*\s/\S*/{NAME}(?: -> \S+)?$\n?)+")
+def library_lines(found: FoundBlock) -> Iterator[UserLibraries]:
+    """Lines of ``ls -l`` without the command."""
+    libraries = tuple(each for line in found.block.lines for each in _listed(line.text, ""))
+    if libraries:
+        yield UserLibraries(libraries=libraries, source=TEXT)
+
+
 @check.reader(command=r"(?:\S*/)?(?:ls|find|locate|whereis|stat|readlink|file)\b")
 def library_files(found: FoundBlock) -> Iterator[UserLibraries]:
     """Files of the driver's libraries, with the links' targets where the listing shows them."""
@@ -54,14 +66,6 @@ def library_files(found: FoundBlock) -> Iterator[UserLibraries]:
     absent = _not_found(found, {each.soname for each in libraries.values()})
     if libraries or absent:
         yield UserLibraries(libraries=tuple(libraries.values()), absent=absent, source=TEXT)
-
-
-@check.reader(starts=rf"^[l-]\S{{9}}\S?\s.*\s/\S*/{NAME}(?: -> \S+)?$", max_lines=1)
-def library_line(found: FoundBlock) -> Iterator[UserLibraries]:
-    """One line of ``ls -l`` without the command."""
-    libraries = tuple(_listed(found.block.lines[0].text, ""))
-    if libraries:
-        yield UserLibraries(libraries=libraries, source=TEXT)
 
 
 def _folder(command: str) -> str:

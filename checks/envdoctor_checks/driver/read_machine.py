@@ -30,6 +30,15 @@ BARE = re.compile(
 LS = re.compile(r"(?:\S*/)?(?:ls|find|stat)\b")
 
 
+@check.reader(starts=r"(?:^c[rwx-]{9}[.+]?\s+\d+\s+\S+\s+\S+\s+\d+,\s*\d+\s.*\bnvidia.*\n?)+")
+def device_lines(found: FoundBlock) -> Iterator[DeviceNodes]:
+    """Lines of ``ls -l`` without the command."""
+    matches = (LONG.match(line.text) for line in found.block.lines)
+    nodes = tuple(_long(each) for each in matches if each)
+    if nodes:
+        yield DeviceNodes(nodes=nodes, source=TEXT)
+
+
 @check.reader(command=r"(?:\S*/)?(?:ls|find|stat)\b.*/dev(?:/|\b)")
 def device_listing(found: FoundBlock) -> Iterator[DeviceNodes]:
     """``ls`` of device files, long or short; what its arguments cover and it does not show is absent."""
@@ -52,14 +61,6 @@ def device_listing(found: FoundBlock) -> Iterator[DeviceNodes]:
     )
     if nodes or absent:
         yield DeviceNodes(nodes=tuple(nodes.values()), absent=absent, source=TEXT)
-
-
-@check.reader(starts=r"^c[rwx-]{9}[.+]?\s+\d+\s+\S+\s+\S+\s+\d+,\s*\d+\s.*\bnvidia", max_lines=1)
-def device_line(found: FoundBlock) -> Iterator[DeviceNodes]:
-    """One line of ``ls -l`` without the command."""
-    long = LONG.match(found.block.lines[0].text)
-    if long:
-        yield DeviceNodes(nodes=(_long(long),), source=TEXT)
 
 
 def _long(line: re.Match[str]) -> DeviceNode:
@@ -106,15 +107,15 @@ AKMOD = re.compile(
 LISTS_PACKAGES = r"(?:\S*/)?(?:dpkg|dpkg-query|apt|apt-cache|rpm|dnf|yum|zypper|pacman)\b"
 
 
-@check.reader(command=LISTS_PACKAGES)
-def package_list(found: FoundBlock) -> Iterator[DriverPackages]:
-    """dpkg, apt, rpm and pacman, also after awk took columns out."""
+@check.reader(starts=r"(?:^[ih][iUFHW]\s+\S*(?:nvidia|libcuda)\S*\s+\d.*\n?)+")
+def package_lines(found: FoundBlock) -> Iterator[DriverPackages]:
+    """Lines of ``dpkg -l`` without the command."""
     yield from _packages([line.text for line in found.block.lines])
 
 
-@check.reader(starts=r"^[ih][iUFHW]\s+\S*(?:nvidia|libcuda)\S*\s+\d", max_lines=1)
-def package_line(found: FoundBlock) -> Iterator[DriverPackages]:
-    """One line of ``dpkg -l`` without the command."""
+@check.reader(command=LISTS_PACKAGES)
+def package_list(found: FoundBlock) -> Iterator[DriverPackages]:
+    """dpkg, apt, rpm and pacman, also after awk took columns out."""
     yield from _packages([line.text for line in found.block.lines])
 
 

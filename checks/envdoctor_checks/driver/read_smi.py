@@ -52,6 +52,18 @@ def devices(found: Iterable[GpuDevice]) -> Iterator[GpuDevices]:
         yield GpuDevices(devices=listed, source=TEXT)
 
 
+@check.reader(starts=r"NVIDIA-SMI \d", max_lines=120)
+def smi_table(found: FoundBlock) -> Told:
+    """The table without the command that printed it."""
+    yield from _table([line.text for line in found.block.lines])
+
+
+@check.reader(starts=r"(?:^[ \t]*GPU \d+: \S.*\(UUID: GPU-.*\n?)+")
+def smi_list(found: FoundBlock) -> Iterator[GpuDevices]:
+    """Lines of ``nvidia-smi -L`` without the command."""
+    yield from _list([line.text for line in found.block.lines])
+
+
 @check.reader(command=r"(?:\S*/)?nvidia-smi(?:\.exe)?\b")
 def smi_output(found: FoundBlock) -> Told:
     """Whatever nvidia-smi was asked for."""
@@ -62,18 +74,6 @@ def smi_output(found: FoundBlock) -> Told:
     if query:
         yield from _csv(lines, query[1].split(","), counted="uniq -c" in (found.block.command or ""))
     yield from _report(lines)
-
-
-@check.reader(starts=r"NVIDIA-SMI \d", max_lines=120)
-def smi_table(found: FoundBlock) -> Told:
-    """The table without the command that printed it."""
-    yield from _table([line.text for line in found.block.lines])
-
-
-@check.reader(starts=r"^\s*GPU \d+: \S.*\(UUID: GPU-", max_lines=1)
-def smi_list(found: FoundBlock) -> Iterator[GpuDevices]:
-    """A line of ``nvidia-smi -L`` without the command."""
-    yield from _list([line.text for line in found.block.lines])
 
 
 def _table(lines: list[str]) -> Told:

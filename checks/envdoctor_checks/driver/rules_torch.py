@@ -157,7 +157,7 @@ def older_build(
         return None
     fitting = [row for row in indexes.indexes if row.cuda and _fits(row.cuda, speaks, gpus)]
     same = [row for row in indexes.having(torch) if row in fitting] if torch else []
-    row = _nearest(same or fitting, speaks)
+    row = _nearest(same, speaks) if same else _newest(fitting, speaks)
     if row is None:
         return None
     requirement = f"torch=={torch}" if row in same else f"torch=={max(row.torch, key=release_key)}.*"
@@ -197,6 +197,12 @@ def _nearest(rows: list[PackageIndex], speaks: str) -> PackageIndex | None:
             return best
     newer = [row for row in rows if row not in native]
     return min(newer or native, key=lambda row: release_key(row.cuda or "0"), default=None)
+
+
+def _newest(rows: list[PackageIndex], speaks: str) -> PackageIndex | None:
+    """Of the builds for the major that the driver speaks, the newest: it has the newest releases of PyTorch."""
+    same_major = [row for row in rows if release_key(row.cuda or "0")[0] == release_key(speaks)[0]]
+    return max(same_major or rows, key=lambda row: release_key(row.cuda or "0"), default=None)
 
 
 @too_old_for_torch.sign

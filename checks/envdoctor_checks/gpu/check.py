@@ -2,6 +2,4 @@
 
 from envdoctor.api import Check
 
-check = Check(
-    "gpu", "the GPUs: their health, their modes, who may see them", package="envdoctor_checks.gpu"
-)
+check = Check("gpu", "the GPUs: their health, their modes, who may see them", package="envdoctor_checks.gpu")

@@ -12,20 +12,46 @@ from typing import ClassVar, Literal, Protocol, TypeVar
 import msgspec
 
 from envdoctor.api import Fact
-from envdoctor_checks.gpu.symptoms import (  # noqa: F401 # the symptoms are as public as the facts
+from envdoctor_checks.gpu.symptoms import (  # the symptoms are as public as the facts
     DeviceAssertFailed as DeviceAssertFailed,
+)
+from envdoctor_checks.gpu.symptoms import (
     DeviceBusy as DeviceBusy,
+)
+from envdoctor_checks.gpu.symptoms import (
     EccFailed as EccFailed,
+)
+from envdoctor_checks.gpu.symptoms import (
     FallenOff as FallenOff,
+)
+from envdoctor_checks.gpu.symptoms import (
     FreeMemoryTooLow as FreeMemoryTooLow,
+)
+from envdoctor_checks.gpu.symptoms import (
     HeldByOther as HeldByOther,
+)
+from envdoctor_checks.gpu.symptoms import (
     KernelFaulted as KernelFaulted,
+)
+from envdoctor_checks.gpu.symptoms import (
     MpsFailed as MpsFailed,
+)
+from envdoctor_checks.gpu.symptoms import (
     NoGpuVisible as NoGpuVisible,
+)
+from envdoctor_checks.gpu.symptoms import (
     NvlinkFailed as NvlinkFailed,
+)
+from envdoctor_checks.gpu.symptoms import (
     OffsetsSet as OffsetsSet,
+)
+from envdoctor_checks.gpu.symptoms import (
     SwitchError as SwitchError,
+)
+from envdoctor_checks.gpu.symptoms import (
     Throttled as Throttled,
+)
+from envdoctor_checks.gpu.symptoms import (
     Xid as Xid,
 )
 

@@ -49,7 +49,15 @@ def nvlink_failed(_match: re.Match[str]) -> NvlinkFailed:
 
 
 FAULTS: dict[
-    str, Literal["illegal-access", "illegal-instruction", "launch-failure", "misaligned", "hardware-stack", "invalid-pc"]
+    str,
+    Literal[
+        "illegal-access",
+        "illegal-instruction",
+        "launch-failure",
+        "misaligned",
+        "hardware-stack",
+        "invalid-pc",
+    ],
 ] = {
     "an illegal memory access was encountered": "illegal-access",
     "cudaerrorillegaladdress": "illegal-access",

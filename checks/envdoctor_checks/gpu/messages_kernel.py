@@ -85,7 +85,9 @@ def fallen_off(match: re.Match[str]) -> FallenOff:
 )
 def handle_lost(match: re.Match[str]) -> FallenOff:
     """nvidia-smi; its ``Unknown Error`` has other causes as well."""
-    return FallenOff(address=full_address(match["address"] or match["at"]), certain=match["why"] != "Unknown Error")
+    return FallenOff(
+        address=full_address(match["address"] or match["at"]), certain=match["why"] != "Unknown Error"
+    )
 
 
 @check.message(

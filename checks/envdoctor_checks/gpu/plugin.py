@@ -1,12 +1,19 @@
 """The entry point: importing a module registers what is in it."""
 
 from envdoctor_checks.gpu import (  # noqa: F401 # importing registers
+    headlines,
     messages,
     messages_kernel,
     probe,
     probe_kernel_log,
     read_query,
     read_table,
+    rules_clocks,
+    rules_health,
+    rules_memory,
+    rules_modes,
+    rules_visible,
+    rules_xid,
 )
 from envdoctor_checks.gpu.check import check
 

@@ -85,9 +85,13 @@ def numbers(answers: Answers, *keys: str) -> tuple[int, ...] | None:
 @check.probe(tier=Tier.DEFAULT)
 def health(
     answers: NvmlAnswers,
-) -> Iterator[UnreachableGpus | GpuEcc | GpuRowRemapping | GpuRetiredPages | GpuRecovery | GpuNvlinks | GpuPcieLinks]:
+) -> Iterator[
+    UnreachableGpus | GpuEcc | GpuRowRemapping | GpuRetiredPages | GpuRecovery | GpuNvlinks | GpuPcieLinks
+]:
     """Whether every GPU answers, and what its memory and links have met."""
-    lost = tuple(UnreachableGpu(str(each["index"]), each["error"]) for each in answers.devices if "error" in each)
+    lost = tuple(
+        UnreachableGpu(str(each["index"]), each["error"]) for each in answers.devices if "error" in each
+    )
     lost += rows(answers, _lost)
     yield UnreachableGpus(gpus=lost, source=source("GetHandleByIndex"))
     yield GpuEcc(gpus=rows(answers, _ecc), source=source("GetTotalEccErrors"))
@@ -102,7 +106,9 @@ def _lost(gpu: str, answers: Answers) -> UnreachableGpu | None:
     """A handle was given, and every question to it is answered by the loss of the GPU."""
     errors = answers.get("errors", {})
     name = errors.get("name")
-    return UnreachableGpu(gpu, name) if name in ("NVML_ERROR_GPU_IS_LOST", "NVML_ERROR_RESET_REQUIRED") else None
+    return (
+        UnreachableGpu(gpu, name) if name in ("NVML_ERROR_GPU_IS_LOST", "NVML_ERROR_RESET_REQUIRED") else None
+    )
 
 
 def _ecc(gpu: str, answers: Answers) -> EccCounts | None:
@@ -150,7 +156,14 @@ def _pcie(gpu: str, answers: Answers) -> PcieLink | None:
 def activity(
     answers: NvmlAnswers,
 ) -> Iterator[
-    GpuMemory | GpuProcesses | GpuTemperatures | GpuLoad | GpuClocks | GpuClockReasons | GpuClockOffsets | GpuPower
+    GpuMemory
+    | GpuProcesses
+    | GpuTemperatures
+    | GpuLoad
+    | GpuClocks
+    | GpuClockReasons
+    | GpuClockOffsets
+    | GpuPower
 ]:
     """What the GPUs do now: memory and by whom, heat, load, clocks and what holds them down."""
     yield GpuMemory(gpus=rows(answers, _memory), source=source("GetMemoryInfo"))
@@ -171,7 +184,9 @@ def _memory(gpu: str, answers: Answers) -> MemoryUse | None:
 
 def _processes(gpu: str, answers: Answers) -> tuple[GpuProcess, ...]:
     graphics = {each["pid"] for each in answers.get("graphics_processes") or ()}
-    listed = {each["pid"]: each for key in ("graphics_processes", "processes") for each in answers.get(key) or ()}
+    listed = {
+        each["pid"]: each for key in ("graphics_processes", "processes") for each in answers.get(key) or ()
+    }
     return tuple(
         GpuProcess(gpu, pid, each.get("name"), _mebibytes(each.get("usedGpuMemory")), pid in graphics)
         for pid, each in listed.items()

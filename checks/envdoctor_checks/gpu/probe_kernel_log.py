@@ -81,7 +81,8 @@ def _of_this_boot(text: str) -> list[str]:
 def _could_not(refused: list[str], host: Host) -> CouldNotLook:
     if not refused:
         return CouldNotLook(
-            f"none of {KMSG}, {', '.join(FILES)} is there", "run envdoctor on the host, outside of the container"
+            f"none of {KMSG}, {', '.join(FILES)} is there",
+            "run envdoctor on the host, outside of the container",
         )
     restricted = (host.text("/proc/sys/kernel/dmesg_restrict") or "").strip() == "1"
     allow = "run it as root (sudo)"

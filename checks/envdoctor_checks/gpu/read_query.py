@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from envdoctor.api import Fact, FoundBlock, Source
 from envdoctor_checks.gpu.check import check
+from envdoctor_checks.gpu.facts import REASONS as BITS
 from envdoctor_checks.gpu.facts import (
     ClockReasons,
     ComputeMode,
@@ -33,7 +34,6 @@ from envdoctor_checks.gpu.facts import (
     Temperature,
 )
 from envdoctor_checks.gpu.messages_kernel import full_address
-from envdoctor_checks.gpu.facts import REASONS as BITS
 
 TEXT = Source("text")
 Values = dict[str, str]
@@ -65,7 +65,12 @@ PATHS = {
     "pcie.link.width.max": ("PCI/GPU Link Info/Link Width/Max",),
 }
 """Where ``nvidia-smi -q`` shows what ``--query-gpu`` calls so."""
-VOLATILE = ("DRAM Uncorrectable", "SRAM Uncorrectable", "SRAM Uncorrectable Parity", "SRAM Uncorrectable SEC-DED")
+VOLATILE = (
+    "DRAM Uncorrectable",
+    "SRAM Uncorrectable",
+    "SRAM Uncorrectable Parity",
+    "SRAM Uncorrectable SEC-DED",
+)
 HELD: dict[str, Reason] = {
     "HW Slowdown": "hw-slowdown",
     "HW Thermal Slowdown": "hw-thermal",
@@ -121,7 +126,9 @@ def _report(lines: Sequence[str], command: str) -> Iterator[tuple[str, Values]]:
     """Per GPU of ``-q`` its label and values. Indices are known where all GPUs are shown, or one was chosen."""
     starts = [index for index, line in enumerate(lines) if HEADER.match(line)]
     chosen = CHOSEN.search(command)
-    attached = next((int(match[1]) for line in lines if (match := re.match(r"Attached GPUs\s*: (\d+)", line))), 0)
+    attached = next(
+        (int(match[1]) for line in lines if (match := re.match(r"Attached GPUs\s*: (\d+)", line))), 0
+    )
     for position, start in enumerate(starts):
         end = starts[position + 1] if position + 1 < len(starts) else len(lines)
         header = HEADER.match(lines[start])
@@ -137,14 +144,25 @@ def _values(lines: Sequence[str]) -> Values:
     """The values of one GPU under the names of ``--query-gpu``."""
     tree = dict(_paths(lines))
     values = {
-        name: tree[path] for name, paths in PATHS.items() for path in paths if tree.get(path, "N/A") not in ("N/A", "")
+        name: tree[path]
+        for name, paths in PATHS.items()
+        for path in paths
+        if tree.get(path, "N/A") not in ("N/A", "")
     }
     counts = [tree.get(f"ECC Errors/Volatile/{key}", "") for key in VOLATILE]
     if any(count.isdigit() for count in counts):
-        values["ecc.errors.uncorrected.volatile.total"] = str(sum(int(count) for count in counts if count.isdigit()))
-    held = {path.rpartition("/")[2]: value for path, value in tree.items() if re.match(r"Clocks (?:Event|Throttle) Reasons/", path)}
+        values["ecc.errors.uncorrected.volatile.total"] = str(
+            sum(int(count) for count in counts if count.isdigit())
+        )
+    held = {
+        path.rpartition("/")[2]: value
+        for path, value in tree.items()
+        if re.match(r"Clocks (?:Event|Throttle) Reasons/", path)
+    }
     if held:
-        values["reasons"] = ",".join(HELD[name] for name, value in held.items() if value == "Active" and name in HELD)
+        values["reasons"] = ",".join(
+            HELD[name] for name, value in held.items() if value == "Active" and name in HELD
+        )
     return values
 
 
@@ -175,7 +193,11 @@ def _columns(lines: Sequence[str], command: str) -> Iterator[tuple[str, Values]]
         cells = [cell.strip() for cell in line.split(",")]
         if len(cells) != len(names) or cells[0].split(" ")[0] in (asked[1].split(",")[0], names[0]):
             continue
-        values = {name: cell for name, cell in zip(names, cells, strict=True) if cell not in ("[N/A]", "N/A", "[Not Supported]")}
+        values = {
+            name: cell
+            for name, cell in zip(names, cells, strict=True)
+            if cell not in ("[N/A]", "N/A", "[Not Supported]")
+        }
         _join_reasons(values)
         yield values.get("index", str(position)), values
         position += 1
@@ -190,7 +212,9 @@ def _join_reasons(values: Values) -> None:
     shown = [name for name in values if name.startswith("reasons.")]
     if not shown:
         return
-    held = [COLUMN_REASONS[name[8:]] for name in shown if values[name] == "Active" and name[8:] in COLUMN_REASONS]
+    held = [
+        COLUMN_REASONS[name[8:]] for name in shown if values[name] == "Active" and name[8:] in COLUMN_REASONS
+    ]
     bits = values.get("reasons.active", "")
     if bits.startswith("0x"):
         held += [name for bit, name in BITS.items() if int(bits, 16) & bit and name not in held]
@@ -293,5 +317,12 @@ def _apps(lines: Sequence[str], command: str) -> Iterator[GpuProcesses]:
             continue
         memory = NUMBER.match(row.get("used_memory", row.get("used_gpu_memory", "")))
         label = row.get("gpu_uuid") or row.get("gpu_bus_id") or "0"
-        found.append(GpuProcess(label, int(row["pid"]), row.get("process_name", row.get("name")), int(memory[0]) if memory else None))
+        found.append(
+            GpuProcess(
+                label,
+                int(row["pid"]),
+                row.get("process_name", row.get("name")),
+                int(memory[0]) if memory else None,
+            )
+        )
     yield GpuProcesses(processes=tuple(found), source=TEXT)

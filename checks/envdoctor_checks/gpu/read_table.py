@@ -33,13 +33,17 @@ Told: TypeAlias = Iterator[
     GpuMemory | GpuModes | GpuLoad | GpuTemperatures | GpuEcc | MigInstances | GpuProcesses | UnreachableGpus
 ]
 
-FIRST = re.compile(r"^\|\s+(?P<gpu>\d+)\s+\S.*?\|\s*(?:[0-9A-Fa-f]{4,8}:)?[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7].*?\|\s*(?P<ecc>\S+)\s*\|\s*$")
+FIRST = re.compile(
+    r"^\|\s+(?P<gpu>\d+)\s+\S.*?\|\s*(?:[0-9A-Fa-f]{4,8}:)?[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7].*?\|\s*(?P<ecc>\S+)\s*\|\s*$"
+)
 SECOND = re.compile(
     r"^\|\s*\S+\s+(?P<celsius>\S+)(?:\s+P\d+)?.*?\|\s*(?P<used>\d+)MiB\s*/\s*(?P<total>\d+)MiB\s*\|\s*(?P<load>\d+%|N/A|ERR!)\s+(?P<mode>[A-Z]\S*(?: \w+)?)\s*\|"
 )
 LOST = re.compile(r"^\|\s*ERR!\s+ERR!")
 THIRD = re.compile(r"^\|\s+\|\s+\|\s*(?P<mig>Enabled\*?|Disabled\*?|N/A)\s*\|")
-MIG = re.compile(r"^\|\s+(?P<gpu>\d+)\s+(?P<gi>\d+)\s+(?P<ci>\d+)\s+(?P<device>\d+)\s*\|\s*\d+MiB\s*/\s*(?P<total>\d+)MiB")
+MIG = re.compile(
+    r"^\|\s+(?P<gpu>\d+)\s+(?P<gi>\d+)\s+(?P<ci>\d+)\s+(?P<device>\d+)\s*\|\s*\d+MiB\s*/\s*(?P<total>\d+)MiB"
+)
 PROCESS = re.compile(
     r"^\|\s+(?P<gpu>\d+)\s+(?:(?:N/A|\d+)\s+(?:N/A|\d+)\s+)?(?P<pid>\d+)\s+(?P<type>C\+G|[CGM](?:\+C)?)\s+(?P<name>\S.*?)\s+(?P<memory>\d+MiB|N/A)?\s*\|\s*$"
 )
@@ -63,15 +67,24 @@ def smi_table(found: FoundBlock) -> Told:
 
 
 def _devices(lines: Sequence[str]) -> Told:
-    rows = [(match, lines[index + 1 : index + 3]) for index, line in enumerate(lines) if (match := FIRST.match(line))]
+    rows = [
+        (match, lines[index + 1 : index + 3])
+        for index, line in enumerate(lines)
+        if (match := FIRST.match(line))
+    ]
     lost = [row["gpu"] for row, rest in rows if rest and LOST.match(rest[0])]
     if lost:
         yield UnreachableGpus(gpus=tuple(UnreachableGpu(gpu, "ERR!") for gpu in lost), source=TEXT)
-    known = [(row["gpu"], row["ecc"], second, rest) for row, rest in rows if rest and (second := SECOND.match(rest[0]))]
+    known = [
+        (row["gpu"], row["ecc"], second, rest)
+        for row, rest in rows
+        if rest and (second := SECOND.match(rest[0]))
+    ]
     if not known:
         return
     yield GpuMemory(
-        gpus=tuple(MemoryUse(gpu, int(second["total"]), int(second["used"])) for gpu, _, second, _ in known), source=TEXT
+        gpus=tuple(MemoryUse(gpu, int(second["total"]), int(second["used"])) for gpu, _, second, _ in known),
+        source=TEXT,
     )
     yield GpuTemperatures(
         gpus=tuple(
@@ -82,17 +95,25 @@ def _devices(lines: Sequence[str]) -> Told:
         source=TEXT,
     )
     yield GpuLoad(
-        gpus=tuple(Load(gpu, int(second["load"][:-1])) for gpu, _, second, _ in known if second["load"][0].isdigit()),
+        gpus=tuple(
+            Load(gpu, int(second["load"][:-1])) for gpu, _, second, _ in known if second["load"][0].isdigit()
+        ),
         source=TEXT,
     )
     yield GpuModes(
         gpus=tuple(
-            Modes(gpu, COMPUTE[second["mode"]], _in_mig(rest)) for gpu, _, second, rest in known if second["mode"] in COMPUTE
+            Modes(gpu, COMPUTE[second["mode"]], _in_mig(rest))
+            for gpu, _, second, rest in known
+            if second["mode"] in COMPUTE
         ),
         source=TEXT,
     )
     yield GpuEcc(
-        gpus=tuple(EccCounts(gpu, ecc != "Off", int(ecc) if ecc.isdigit() else 0) for gpu, ecc, _, _ in known if _tells(ecc)),
+        gpus=tuple(
+            EccCounts(gpu, ecc != "Off", int(ecc) if ecc.isdigit() else 0)
+            for gpu, ecc, _, _ in known
+            if _tells(ecc)
+        ),
         source=TEXT,
     )
 
@@ -110,7 +131,9 @@ def _in_mig(rest: Sequence[str]) -> bool:
 def _instances(lines: Sequence[str]) -> Iterator[MigInstances]:
     rows = [match for match in map(MIG.match, lines) if match]
     if rows:
-        found = tuple(MigInstance(row["gpu"], f"device {row['device']}", memory=int(row["total"])) for row in rows)
+        found = tuple(
+            MigInstance(row["gpu"], f"device {row['device']}", memory=int(row["total"])) for row in rows
+        )
         yield MigInstances(instances=found, source=TEXT)
     elif any("No MIG devices found" in line for line in lines):
         yield MigInstances(instances=(), source=TEXT)
@@ -131,7 +154,11 @@ LISTED = re.compile(r"^(?:GPU models and configuration:\s*)?\s*GPU (?P<gpu>\d+):
 LISTED_MIG = re.compile(r"^\s+MIG (?P<name>\d\S*g\.\S+)\s+Device\s+\d+:(?: \(UUID: (?P<uuid>MIG-[^)\s]+)\))?")
 
 
-@check.reader(starts=r"^(?:GPU models and configuration:\s*)?GPU 0: |^GPU models and configuration:", ends=r"^(?:Nvidia driver version|Is XNNPACK)", max_lines=300)
+@check.reader(
+    starts=r"^(?:GPU models and configuration:\s*)?GPU 0: |^GPU models and configuration:",
+    ends=r"^(?:Nvidia driver version|Is XNNPACK)",
+    max_lines=300,
+)
 def listed_instances(found: FoundBlock) -> Iterator[MigInstances]:
     """``nvidia-smi -L``, which collect_env repeats without UUIDs."""
     gpu = None

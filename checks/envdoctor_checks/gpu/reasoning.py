@@ -93,7 +93,9 @@ def contained(around: Surroundings | None) -> bool:
 def on_host(around: Surroundings | None, fix: Run) -> Remedy:
     """`fix` on the host; inside a container, a request to whoever runs it."""
     if contained(around):
-        return AskAdministrator(what=fix.title, commands=fix.commands, needs_restart=fix.needs_restart, verify=fix.verify)
+        return AskAdministrator(
+            what=fix.title, commands=fix.commands, needs_restart=fix.needs_restart, verify=fix.verify
+        )
     return fix
 
 

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from envdoctor.api import Ask, Change, Confidence, Evidence, Finding, Findings, Reach, Remedy, Run, Severity, Variables
+from envdoctor.api import (
+    Ask,
+    Change,
+    Confidence,
+    Evidence,
+    Finding,
+    Findings,
+    Reach,
+    Remedy,
+    Run,
+    Severity,
+    Variables,
+)
 from envdoctor.surroundings import Surroundings
 from envdoctor_checks.driver.facts import MultiGpuLaunch
 from envdoctor_checks.gpu.check import check
@@ -50,7 +62,10 @@ def less_power(label: str | None) -> Run:
     which = f" -i {label}" if label else ""
     return Run(
         title="until then, lower its power limit, which costs less than being throttled",
-        commands=(f"nvidia-smi -q -d POWER{which}  # shows the least that may be set", f"nvidia-smi -pl 250{which}"),
+        commands=(
+            f"nvidia-smi -q -d POWER{which}  # shows the least that may be set",
+            f"nvidia-smi -pl 250{which}",
+        ),
         reach=Reach.HOST,
         needs_root=True,
         caveat="The limit is in watts, holds until the next restart, and must lie between the least and the most that are shown.",
@@ -107,7 +122,8 @@ def _throttled(
         title=f"the clocks of {named(label)} are held down by {'heat' if heat else 'the power supply' if 'power-brake' in why else 'heat or power'}",
         severity=Severity.WARNING,
         confidence=confidence,
-        detail="; ".join(WORDS[reason] for reason in why) + ". Results stay right, and everything takes longer; in a job of several "
+        detail="; ".join(WORDS[reason] for reason in why)
+        + ". Results stay right, and everything takes longer; in a job of several "
         "GPUs all wait for the slowest. The power cap (SW Power Cap) and idle clocks are normal and not meant here.",
         evidence=evidence,
         remedies=(*remedies, less_power(label)),
@@ -159,7 +175,12 @@ def unstable_overclock(
                 severity=Severity.WARNING,
                 confidence=Confidence.LIKELY,
                 detail=OVERCLOCK_DETAIL,
-                evidence=(offsets.shows(f"offsets of {named(each.gpu)}", f"{each.core:+d} and {each.memory:+d} MHz"), *quoted(*failures[:2])),
+                evidence=(
+                    offsets.shows(
+                        f"offsets of {named(each.gpu)}", f"{each.core:+d} and {each.memory:+d} MHz"
+                    ),
+                    *quoted(*failures[:2]),
+                ),
                 remedies=(_stock(each.gpu),),
                 breaks=(KERNEL,),
             )
@@ -213,7 +234,12 @@ def pcie_link_degraded(links: GpuPcieLinks, load: GpuLoad | None) -> Findings:
                     needs_restart="machine",
                 ),
             ),
-            asks=(Ask("sudo dmesg | grep -iE 'AER|limited by'", "whether the kernel saw link errors, and which port limits it"),),
+            asks=(
+                Ask(
+                    "sudo dmesg | grep -iE 'AER|limited by'",
+                    "whether the kernel saw link errors, and which port limits it",
+                ),
+            ),
         )
 
 
@@ -240,6 +266,9 @@ def nvlink_down(
             evidence=(nvlinks.shows(f"links of {named(each.gpu)}", f"{each.active} of {max(siblings)}"),),
             remedies=(
                 on_host(around, reset(each.gpu, "links are trained anew")),
-                Change(title="check the NVLink bridge or the seating of the module; nvidia-smi nvlink -e shows its errors", reach=Reach.HOST),
+                Change(
+                    title="check the NVLink bridge or the seating of the module; nvidia-smi nvlink -e shows its errors",
+                    reach=Reach.HOST,
+                ),
             ),
         )

@@ -161,20 +161,28 @@ def device_missing(
                 *quoted(*said[:2], label="kernel log"),
             ),
             remedies=(reboot(), MECHANICS),
-            asks=(Ask("sudo dmesg | grep -i nvrm", "whether the driver failed to initialise the GPU, and why"),),
+            asks=(
+                Ask("sudo dmesg | grep -i nvrm", "whether the driver failed to initialise the GPU, and why"),
+            ),
             breaks=broken(label_at(device.address, None, pci)),
         )
 
 
 @check.rule
-def ecc_uncorrectable(ecc: GpuEcc, remapping: GpuRowRemapping | None, around: Surroundings | None) -> Findings:
+def ecc_uncorrectable(
+    ecc: GpuEcc, remapping: GpuRowRemapping | None, around: Surroundings | None
+) -> Findings:
     """A GPU's memory met errors that ECC could not correct, or waits for a reset to replace bad rows or pages."""
     for each in ecc.gpus:
         if each.uncorrectable:
             yield _ecc(
                 each.gpu,
                 f"{named(each.gpu)} met {each.uncorrectable} memory error{'s' if each.uncorrectable > 1 else ''} that ECC could not correct",
-                (ecc.shows(f"uncorrectable errors of {named(each.gpu)} since its last reset", each.uncorrectable),),
+                (
+                    ecc.shows(
+                        f"uncorrectable errors of {named(each.gpu)} since its last reset", each.uncorrectable
+                    ),
+                ),
                 around,
                 severity=Severity.WARNING,
             )
@@ -203,7 +211,10 @@ def _ecc(
     failed: bool = False,
     seen: bool = False,
 ) -> Finding:
-    remedies: tuple[Remedy, ...] = (on_host(around, reset(label, "spare memory then replaces the bad rows")), EXCHANGE)
+    remedies: tuple[Remedy, ...] = (
+        on_host(around, reset(label, "spare memory then replaces the bad rows")),
+        EXCHANGE,
+    )
     if failed:
         remedies = (EXCHANGE,)
     return Finding(
@@ -216,7 +227,14 @@ def _ecc(
         remedies=remedies,
         breaks=broken(label) if severity is Severity.ERROR else (),
         shows=(KERNEL,) if seen else (),
-        asks=() if label else (Ask("nvidia-smi -q -d ECC,ROW_REMAPPER,PAGE_RETIREMENT", "which GPU, and whether a reset is pending"),),
+        asks=()
+        if label
+        else (
+            Ask(
+                "nvidia-smi -q -d ECC,ROW_REMAPPER,PAGE_RETIREMENT",
+                "which GPU, and whether a reset is pending",
+            ),
+        ),
     )
 
 
@@ -236,7 +254,12 @@ def _remapping(rows: GpuRowRemapping, around: Surroundings | None) -> Findings:
             yield _ecc(
                 each.gpu,
                 f"{named(each.gpu)} must be reset to replace a bad memory row",
-                (rows.shows(f"row remapping of {named(each.gpu)}", f"pending, {each.uncorrectable} rows after uncorrectable errors"),),
+                (
+                    rows.shows(
+                        f"row remapping of {named(each.gpu)}",
+                        f"pending, {each.uncorrectable} rows after uncorrectable errors",
+                    ),
+                ),
                 around,
                 severity=Severity.WARNING,
             )
@@ -252,7 +275,12 @@ def _retirement(pages: GpuRetiredPages, around: Surroundings | None) -> Findings
                 f"{named(each.gpu)} must be reset to retire a bad memory page"
                 if each.pending
                 else f"{named(each.gpu)} has retired {each.double_bit} memory pages",
-                (pages.shows(f"retired pages of {named(each.gpu)}", f"{each.double_bit}, {'' if each.pending else 'none '}pending"),),
+                (
+                    pages.shows(
+                        f"retired pages of {named(each.gpu)}",
+                        f"{each.double_bit}, {'' if each.pending else 'none '}pending",
+                    ),
+                ),
                 around,
                 severity=Severity.WARNING,
                 failed=not each.pending,
@@ -311,5 +339,9 @@ def recovery_needed(advice: GpuRecovery, around: Surroundings | None) -> Finding
             evidence=(advice.shows(f"recovery action of {named(each.gpu)}", each.action),),
             remedies=(on_host(around, reboot() if restart else reset(each.gpu)),)
             if known
-            else (NoFix(reason=f"this envdoctor does not know the action {each.action}; nvidia-smi -q shows it by name"),),
+            else (
+                NoFix(
+                    reason=f"this envdoctor does not know the action {each.action}; nvidia-smi -q shows it by name"
+                ),
+            ),
         )

@@ -39,7 +39,12 @@ def sxid_table() -> tables.Sxids:
 ELSEWHERE = {79, *MEMORY_XIDS}
 """Xids that rules of their own speak of."""
 OF_PROGRAMS = ("ignore", "restart-app")
-BY_RECOVERY = {"gpu-reset": "reset", "drain-and-reset": "reset", "drain-p2p": "reset", "node-reboot": "restart-machine"}
+BY_RECOVERY = {
+    "gpu-reset": "reset",
+    "drain-and-reset": "reset",
+    "drain-p2p": "reset",
+    "node-reboot": "restart-machine",
+}
 
 
 @check.rule
@@ -63,7 +68,8 @@ def xid(
         level = Severity.NOTE
     yield Finding(
         subject=subject(label),
-        title=f"{named(label)} reports Xid {said.number}" + (f": {row.meaning}" if row else ", which is not in NVIDIA's catalogue"),
+        title=f"{named(label)} reports Xid {said.number}"
+        + (f": {row.meaning}" if row else ", which is not in NVIDIA's catalogue"),
         severity=level,
         confidence=Confidence.CERTAIN if calls else Confidence.LIKELY,
         detail=_explained(row, calls),
@@ -78,14 +84,22 @@ def _calls_for_action(row: tables.Xid | None, action: str | None) -> bool:
     """Whether more is asked for than to start the program again."""
     if row is None:
         return False
-    return row.blame != "application" and action not in OF_PROGRAMS and not (action is None and row.fatal_for == "nothing")
+    return (
+        row.blame != "application"
+        and action not in OF_PROGRAMS
+        and not (action is None and row.fatal_for == "nothing")
+    )
 
 
 def _severity(said: Xid, row: tables.Xid | None, calls: bool) -> Severity:
     """In a pasted log somebody shows a failure; of a live log's line it is not known whether it still matters."""
     if not calls or row is None:
         return Severity.NOTE
-    return Severity.WARNING if said.source.kind == "file" or row.fatal_for == "nothing" and said.recovery is None else Severity.ERROR
+    return (
+        Severity.WARNING
+        if said.source.kind == "file" or (row.fatal_for == "nothing" and said.recovery is None)
+        else Severity.ERROR
+    )
 
 
 def _explained(row: tables.Xid | None, calls: bool) -> str:
@@ -96,22 +110,35 @@ def _explained(row: tables.Xid | None, calls: bool) -> str:
             "NVIDIA's catalogue asks for no more than to start the program again: such an Xid mostly tells of a fault of the "
             "program itself. It is worth a look at the hardware only where several programs meet it on the same GPU."
         )
-    whose = {"hardware": "the hardware", "driver": "the driver or its firmware", "fabric": "NVLink and its switches"}
+    whose = {
+        "hardware": "the hardware",
+        "driver": "the driver or its firmware",
+        "fabric": "NVLink and its switches",
+    }
     return f"This Xid speaks of {whose.get(row.blame, 'the GPU, and does not tell whether hardware or software is to blame')}."
 
 
 def _cited(table: tables.Xids, row: tables.Xid | None) -> tuple[Evidence, ...]:
     if row is None:
         return ()
-    return (table.cite(row, f"Xid {row.number}", f"{row.name or 'without a name'}; NVIDIA's first advice: {row.action or 'none'}"),)
+    return (
+        table.cite(
+            row,
+            f"Xid {row.number}",
+            f"{row.name or 'without a name'}; NVIDIA's first advice: {row.action or 'none'}",
+        ),
+    )
 
 
 MECHANICS = Change(
     title="check the board's power cables, its seating and its NVLink bridges or cables", reach=Reach.HOST
 )
-NEWER = Change(title="update the driver (and the board's firmware) to the newest of its branch", reach=Reach.HOST)
+NEWER = Change(
+    title="update the driver (and the board's firmware) to the newest of its branch", reach=Reach.HOST
+)
 REPORT = Change(
-    title="if it comes back: report it to the vendor with the file that nvidia-bug-report.sh writes", reach=Reach.HOST
+    title="if it comes back: report it to the vendor with the file that nvidia-bug-report.sh writes",
+    reach=Reach.HOST,
 )
 
 
@@ -164,7 +191,10 @@ def nvswitch_error(said: SwitchError, table: tables.Sxids, around: Surroundings 
         severity=level,
         detail="A fatal error of a switch ends every program that uses its links; the fabric comes back after all GPUs and switches "
         "were reset together. One that is not fatal was mended by the switch itself.",
-        evidence=(*quoted(said, label="kernel log"), *((table.cite(row, f"SXid {row.number}", row.name),) if row else ())),
+        evidence=(
+            *quoted(said, label="kernel log"),
+            *((table.cite(row, f"SXid {row.number}", row.name),) if row else ()),
+        ),
         remedies=(on_host(around, reset(None)), REPORT) if said.fatal else (REPORT,),
         breaks=(COLLECTIVE,) if level is Severity.ERROR else (),
     )

@@ -52,7 +52,14 @@ class KernelFaulted(Symptom, frozen=True):
     """A kernel died of an access or instruction that it must not do: mostly the program's fault, at times the chip's."""
 
     symptom_name: ClassVar[str] = "gpu.kernel-faulted"
-    how: Literal["illegal-access", "illegal-instruction", "launch-failure", "misaligned", "hardware-stack", "invalid-pc"]
+    how: Literal[
+        "illegal-access",
+        "illegal-instruction",
+        "launch-failure",
+        "misaligned",
+        "hardware-stack",
+        "invalid-pc",
+    ]
 
 
 class OffsetsSet(Symptom, frozen=True):

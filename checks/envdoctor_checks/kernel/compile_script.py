@@ -79,7 +79,9 @@ def main():
         if c_ok:
             load("c.so")
         return
-    if whole[1] is not None and whole[1].wait() == 0:
+    if whole[1] is not None:
+        whole[1].communicate()
+    if whole[1] is not None and whole[1].returncode == 0:
         for stage in ("cxx", "python-h", "openmp"):
             answer(stage, ok=True, command=" ".join(whole[0]), output="")
         load("whole.so")

@@ -76,7 +76,7 @@ def ptx_assemblers(host: Host, paths: TargetPaths, toolkit: CudaToolkit | None) 
     """Triton's own, those that a variable puts in their place, and the toolkit's."""
     found = []
     for path, used_by in _candidates(host, paths, toolkit):
-        if host.live and not os.access(path, os.X_OK):
+        if not host.may(path, os.X_OK):
             continue
         told = cuda_release(ask(host, path))
         if told is not None:

@@ -12,6 +12,9 @@ STEMS = frozenset({
 })  # fmt: skip
 """The CUDA family as torch uses it, the driver's two, and the runtimes of compilers that are most often too old."""
 
+STARTS = ("libcu", "libnv", "libnccl", "libstdc++", "libgomp", "libmkl_core", "libiomp5")
+"""How their names begin: what lies in a system's folder is looked at by this first, which costs a twentieth."""
+
 DRIVER = frozenset({"libcuda", "libnvidia-ml", "libnvidia-ptxjitcompiler", "libnvcuvid", "libnvidia-encode"})
 """Libraries of the driver, which is another check's."""
 
@@ -38,6 +41,9 @@ def stem_of(name: str) -> str | None:
 
 def is_watched(name: str) -> bool:
     """Whether a file is one of the watched libraries (cuDNN's parts included)."""
+    name = name.rsplit("/", 1)[-1]
+    if not name.startswith(STARTS):
+        return False
     stem = stem_of(name)
     return stem is not None and (stem in STEMS or stem.startswith("libcudnn_"))
 

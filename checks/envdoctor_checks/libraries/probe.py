@@ -103,7 +103,7 @@ def _folders(host: Host, platform: Platform, paths: TargetPaths | None) -> Itera
             if name.startswith("cuda"):
                 yield f"{root}/{name}/lib64", "toolkit"
     triple = f"{platform.machine}-linux-gnu"
-    for folder in (f"/usr/lib/{triple}", "/usr/lib64", "/usr/lib", f"/lib/{triple}", "/usr/local/lib"):
+    for folder in (f"/usr/lib/{triple}", "/usr/lib64", "/usr/lib", "/usr/local/lib"):
         yield folder, "system"
     for entry in filter(None, _elements(host)):
         yield os.path.normpath(os.path.join(host.cwd, entry)), "ld-library-path"

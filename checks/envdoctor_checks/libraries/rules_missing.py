@@ -258,6 +258,7 @@ def _torch(around: Around) -> tuple[Evidence, ...]:
 
 
 def shown(copies: tuple[Copy, ...]) -> tuple[Evidence, ...]:
+    """The first copies as evidence."""
     return tuple(copy.evidence for copy in copies[:3] if copy.evidence)
 
 

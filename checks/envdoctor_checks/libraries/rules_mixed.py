@@ -34,7 +34,7 @@ from envdoctor_checks.libraries.facts import (
 from envdoctor_checks.libraries.knowledge import Knowledge
 from envdoctor_checks.libraries.names import family_of, is_cuda, provider_of, soname_major, stem_of
 from envdoctor_checks.libraries.owners import Around, broken_by, failed
-from envdoctor_checks.python.facts import Distributions
+from envdoctor_checks.python.facts import CondaPackages, Distributions
 from envdoctor_checks.torch.facts import TorchBuild, TorchImport, TorchRequirements
 
 KERNELS = Outcome("kernel-on-gpu")
@@ -47,14 +47,19 @@ def mixed_copies(loaded: LoadedLibraries, imported: TorchImport | None) -> Findi
     for family in dict.fromkeys(family_of(copy.library) for copy in mapped):
         parts = of_family(mapped, family)
         if is_cuda(family) and _from_two(parts) and len({copy.library for copy in parts}) > 1:
-            yield _mixed(family, parts, (), Severity.WARNING, Confidence.LIKELY)
+            yield _mixed(family, parts, (), Confidence.LIKELY)
 
 
 def _from_two(parts: tuple[Copy, ...]) -> bool:
     """Whether different parts (not two copies of one part) come from two installs, and no release says that they agree."""
     versions = {copy.version for copy in parts if copy.version}
     agree = len(versions) == 1 and all(copy.version for copy in parts)
-    return len({copy.install for copy in parts}) > 1 and not agree
+    return len(_installs(parts)) > 1 and not agree
+
+
+def _installs(parts: tuple[Copy, ...]) -> tuple[str, ...]:
+    """The installs of the parts, as far as their paths tell: not those with a variable, or relative ones."""
+    return tuple(dict.fromkeys(copy.install for copy in parts if copy.path.startswith("/")))
 
 
 @mixed_copies.sign
@@ -67,11 +72,13 @@ def _symbol_between_parts(
     if wanted is None or said.wanted_by is None or stem_of(said.wanted_by) is None:
         return
     stem = stem_of(wanted) or wanted
+    if stem == "libnccl":
+        return  # which has a check of its own
     copies = copies_of(seen, None, loaded)
     asker = Copy(said.wanted_by, said.wanted_by, True)
     parts = of_family((asker, *copies), stem)
     if family_of(asker.library) == family_of(stem) and _two_releases(asker, parts, wanted):
-        yield _mixed(family_of(stem), parts, (said.evidence(),), Severity.ERROR, Confidence.CERTAIN)
+        yield _mixed(family_of(stem), parts, (said.evidence(),), Confidence.CERTAIN, (wanted,))
         return
     foreign = [
         each
@@ -80,7 +87,7 @@ def _symbol_between_parts(
     ]
     if foreign and in_wheel(said.wanted_by):
         found = tuple(copy for copy in copies if copy.library == stem)
-        yield _mixed(stem, (asker, *found), (said.evidence(),), Severity.ERROR, Confidence.CERTAIN)
+        yield _mixed(stem, (asker, *found), (said.evidence(),), Confidence.CERTAIN, (wanted,))
 
 
 def _two_releases(asker: Copy, parts: tuple[Copy, ...], wanted: str) -> bool:
@@ -112,7 +119,7 @@ def _mismatch_between_parts(
     certain = _from_two(parts)
     if certain or (said.compiled is None and not parts and not entries_of(variables, path).of_cuda()):
         confidence = Confidence.CERTAIN if certain else Confidence.LIKELY
-        finding = _mixed(said.library, parts, (said.evidence(),), Severity.ERROR, confidence)
+        finding = _mixed(said.library, parts, (said.evidence(),), confidence)
         yield msgspec.structs.replace(
             finding, remedies=(*_agree(around, said.library, system), *finding.remedies)
         )
@@ -122,33 +129,33 @@ def _mixed(
     family: str,
     parts: tuple[Copy, ...],
     message: tuple[Evidence, ...],
-    severity: Severity,
     confidence: Confidence,
+    names: tuple[str, ...] = (),
 ) -> Finding:
-    places = tuple(dict.fromkeys(copy.install for copy in parts))
-    versions = sorted({copy.version for copy in parts if copy.version})
-    where = (
-        f": {' and '.join(places[:3])}"
-        if len(places) > 1
-        else f" of releases {' and '.join(versions)}"
-        if versions
-        else ""
-    )
-    broken = severity is Severity.ERROR
+    """`message`: what was printed because of it; without one it is a danger and not yet a failure."""
+    places = _installs(parts) if _from_two(parts) else ()
     quote = message[0].value if message else ""
+    broken = (*(library(each) for each in (family, *names)), *(failed(quote, family) or (KERNELS,)))
     return Finding(
-        title=f"the parts of {family} come from different installs{where}",
+        title=f"the parts of {family} come from different installs{_where(places, parts)}",
         subject=f"library:{family}",
-        severity=severity,
+        severity=Severity.ERROR if message else Severity.WARNING,
         confidence=confidence,
         detail=f"The libraries of {family} call one another's private functions and must be of one release. Which file "
         "each name leads to is decided one by one, by run paths, LD_LIBRARY_PATH, the cache and what is loaded already.",
         evidence=(*message, *(copy.evidence for copy in _one_per_place(parts) if copy.evidence)),
         remedies=_keep_one(parts, places),
-        breaks=(library(family), *(failed(quote, family) or (KERNELS,))) if broken else (),
-        shows=(library(family), *(failed(quote, family) or (KERNELS,))) if broken else (),
+        breaks=broken if message else (),
+        shows=broken if message else (),
         asks=() if confidence is Confidence.CERTAIN else (Ask(SEARCHED, "which file each name leads to"),),
     )
+
+
+def _where(places: tuple[str, ...], parts: tuple[Copy, ...]) -> str:
+    if len(places) > 1:
+        return f": {' and '.join(places[:3])}"
+    versions = sorted({copy.version for copy in parts if copy.version})
+    return f" of releases {' and '.join(versions)}" if versions else ""
 
 
 def _one_per_place(parts: tuple[Copy, ...]) -> tuple[Copy, ...]:
@@ -174,6 +181,10 @@ def _keep_one(parts: tuple[Copy, ...], places: tuple[str, ...]) -> tuple[Remedy,
                 f"remove or hide the copies in {paths}, or bring both installs to the same version",
                 Reach.HOST,
             ),
+        )
+    if not parts:
+        return (
+            UnsetVariable("LD_LIBRARY_PATH", why="if it names folders of CUDA libraries, they come first"),
         )
     return (
         Run(
@@ -284,6 +295,9 @@ def undefined_symbol(
     build: TorchBuild | None,
     wanted: TorchRequirements | None,
     installed: Distributions | None,
+    variables: Variables | None,
+    path: SearchPath | None,
+    conda: CondaPackages | None,
 ) -> Findings:
     """The copy of a CUDA library that was found lacks a symbol: it is of another release than was meant."""
     provider = provider_of(said.symbol, said.version)
@@ -294,7 +308,9 @@ def undefined_symbol(
     row = around.owner(provider)
     whose = (said.wanted_by or "a library").rpartition("/")[2]
     nccl = stem == "libnccl"  # which has a check of its own
-    seen = failed(said.quote, provider)
+    named = bool(entries_of(variables, path).of_cuda()) or (
+        conda is not None and conda.package("cudatoolkit") is not None
+    )
     yield Finding(
         title=f"the {stem} that was found lacks {said.symbol or 'the version'} that {whose} needs: it is of another release",
         subject=f"library:{stem}",
@@ -310,8 +326,10 @@ def undefined_symbol(
             ),
             *((around.reinstall(row.distribution, why="the release that torch asks for"),) if row else ()),
         ),
-        breaks=() if nccl else broken_by(said.quote, provider),
-        shows=(library(provider), *seen),
+        breaks=()
+        if nccl or named
+        else broken_by(said.quote, provider),  # another rule names where it comes from
+        shows=broken_by(said.quote, provider),
         asks=(
             Ask("echo $LD_LIBRARY_PATH", "whether it names folders of CUDA libraries"),
             Ask(f"ldd {said.wanted_by or 'FILE'} | grep {stem}", "which file the loader takes"),

@@ -46,9 +46,8 @@ def compiled_extensions(
     for row in extensions().extensions:
         for owner in packages.named(row.distribution)[:1]:
             files = tuple(_files(host, owner.location, row))
-            for path in files[: MAX_FILES - len(found)]:
-                if one := _examined(host, path, owner, row, torch):
-                    found.append(_without_siblings(host, one, files))
+            looked_at = (_examined(host, path, owner, row, torch) for path in files[: MAX_FILES - len(found)])
+            found += [_without_siblings(host, one, files) for one in looked_at if one is not None]
     source = packages.source if paths.site_packages else Source("file", paths.prefix)
     return CompiledExtensions(extensions=tuple(found), source=source)
 

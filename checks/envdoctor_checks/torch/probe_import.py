@@ -12,11 +12,11 @@ from typing import Any
 
 from msgspec import structs
 
-from envdoctor.api import CouldNotLook, Host, Printed, Source, Target, TargetPaths, Tier, Unavailable
+from envdoctor.api import Host, Printed, Source, Target, TargetPaths, Tier, Unavailable
 from envdoctor.probing import lddebug, maps
 from envdoctor.probing.child import ChildEnd, ChildResult, python_request
 from envdoctor.target import failure
-from envdoctor_checks.driver.facts import DeviceNodes
+from envdoctor_checks.driver.facts import DeviceNodes, PciDevices
 from envdoctor_checks.libraries.facts import LoadedFile, LoadedLibraries, LoaderTrace, Lookup
 from envdoctor_checks.libraries.tables import WheelLibraries, wheel_libraries
 from envdoctor_checks.torch.check import check
@@ -39,20 +39,24 @@ WATCHED = re.compile(
 )
 TRIED_KEPT = 40
 
-Given = TorchImport | TorchCuda | TorchDevices | LoadedLibraries | LoaderTrace
-
 
 @check.probe(tier=Tier.DEFAULT, deadline=DEADLINE + 4)
 def import_torch(
-    host: Host, nodes: DeviceNodes | Unavailable | None, target: Target, paths: TargetPaths, build: TorchBuild
-) -> Iterator[Given | Printed | Unavailable]:
-    """Import torch, ask it for CUDA, and read the loader's trace and the process's maps."""
-    del (
-        nodes,
-        paths,
-    )  # device files are read first, since NVIDIA's libraries may make them; an interpreter that answers
-    if build.version is None and build.path is None:
-        raise CouldNotLook("torch is not installed in the target")
+    host: Host,
+    nodes: DeviceNodes | Unavailable | None,
+    pci: PciDevices | Unavailable | None,
+    target: Target,
+    paths: TargetPaths,
+    build: TorchBuild | Unavailable,
+) -> Iterator[TorchImport | TorchCuda | TorchDevices | LoadedLibraries | LoaderTrace | Printed | Unavailable]:
+    """Import torch, ask it for CUDA, and read the loader's trace and the process's maps.
+
+    Nothing is given where torch is not installed. Device files are read before, since NVIDIA's libraries may
+    make them.
+    """
+    del paths  # asked for so that an interpreter that does not answer is not started a second time
+    if isinstance(build, TorchBuild) and build.version is None and build.path is None:
+        return
     environ = {**host.environ, "LD_DEBUG": "libs,files"}
     environ.pop("LD_DEBUG_OUTPUT", None)
     request = python_request(target.python, SCRIPT, deadline=DEADLINE, env=environ, temporary_directory=True)
@@ -62,8 +66,15 @@ def import_torch(
     yield from _import_facts(result, stages, said)
     yield from _cuda_facts(result, stages)
     yield from _library_facts(stages, traced)
-    if text := _words(stages, said):
+    if text := _words(stages, said, asked_for_gpu=_has_gpu(nodes, pci)):
         yield Printed(text, Source("child", "import torch"))
+
+
+def _has_gpu(nodes: DeviceNodes | Unavailable | None, pci: PciDevices | Unavailable | None) -> bool:
+    """Whether a GPU is there, so that torch's complaint about having none is worth reading."""
+    if isinstance(nodes, DeviceNodes) and (nodes.gpus or nodes.node("/dev/dxg")):
+        return True
+    return isinstance(pci, PciDevices) and bool(pci.gpus)
 
 
 def split_trace(stderr: str) -> tuple[list[str], str]:
@@ -196,9 +207,15 @@ def _lookups(traced: list[str]) -> Iterator[Lookup]:
             )
 
 
-def _words(stages: dict[str, Any], said: str) -> str:
-    """Everything that messages may be read from: exceptions with their tracebacks, and stderr."""
+def _words(stages: dict[str, Any], said: str, *, asked_for_gpu: bool) -> str:
+    """Everything that messages may be read from: exceptions with their tracebacks, and stderr.
+
+    Why CUDA is not available was asked by us, not by a program of the user's: on a machine without a GPU, and of
+    a build for the CPU, the answer is no fault and is left out.
+    """
     cuda = stages.get("cuda", {})
-    errors = [stages.get("import", {}), cuda.get("reason", {}), *cuda.get("errors", {}).values()]
+    provoked = asked_for_gpu and stages.get("import", {}).get("torch_cuda") is not None
+    errors = [stages.get("import", {}), *([cuda.get("reason", {})] if provoked else [])]
+    errors += [error for key, error in cuda.get("errors", {}).items() if provoked or key in ("cudnn", "nccl")]
     texts = dict.fromkeys(each["traceback"] for each in errors if each.get("traceback"))
     return "\n".join([*texts, said]).strip()

@@ -10,7 +10,10 @@ from envdoctor.api import (
     NoFix,
     Outcome,
     Platform,
+    Reach,
+    Run,
     Uninstall,
+    Variables,
     imports,
 )
 from envdoctor.surroundings import Surroundings
@@ -297,5 +300,45 @@ def _no_hip(
         evidence=(said.evidence(), *((seen,) if seen else ())),
         remedies=tuple(present(advice.install(torch_version(build, packages), needs))) or (_no_build(),),
         breaks=(CUDA,),
+        shows=(CUDA,),
+    )
+
+
+@check.rule
+def cuda_unavailable(
+    cuda: TorchCuda,
+    build: TorchBuild,
+    gpus: GpuDevices | None,
+    pci: PciDevices | None,
+    variables: Variables | None,
+) -> Findings:
+    """torch sees no GPU, for a cause that no other rule names."""
+    seen = nvidia_gpu(gpus, pci)
+    hidden = variables.get("CUDA_VISIBLE_DEVICES") if variables is not None else None
+    if cuda.available or build.accelerator != "cuda" or seen is None or cuda.source.kind == "text":
+        return
+    if hidden is not None and hidden.strip() in ("", "-1"):
+        return  # the gpu check says so, and it may be meant
+    yield Finding(
+        title="torch cannot use CUDA, and this machine has an NVIDIA GPU",
+        confidence=Confidence.POSSIBLE,
+        detail=f"Initialising CUDA raised: {cuda.reason}"
+        if cuda.reason
+        else "torch.cuda.is_available() is False.",
+        evidence=(
+            cuda.shows("torch.cuda.is_available()", "False"),
+            build.shows("torch", build.version),
+            seen,
+        ),
+        remedies=(
+            Run(
+                title="see what the driver's own library answers, outside torch",
+                commands=(
+                    "nvidia-smi",
+                    "python -c \"import ctypes; print(ctypes.CDLL('libcuda.so.1').cuInit(0))\"",
+                ),
+                reach=Reach.SHELL,
+            ),
+        ),
         shows=(CUDA,),
     )
