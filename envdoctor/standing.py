@@ -31,6 +31,8 @@ def _entry(check: Check, facts: Facts, judgement: Judgement, looked: Looked | No
     outcome, reason, allow = _outcome(check, facts, judgement, missed)
     if outcome == "not-asked" and not_tried:
         reason = f"none of its probes was tried: {not_tried[0].reason}"
+    if outcome == "not-applicable":
+        missed = ()  # what does not exist here was not missed
     ids = {rule.id for rule in check.rules}
     seconds = (
         sum(spent for probe, spent in looked.seconds.items() if _area(probe) == check.name) if looked else 0.0

@@ -342,6 +342,14 @@ class ContainerdConfig(Fact, frozen=True):
     runtimes: tuple[str, ...]
 
 
+class NodeGpus(Fact, frozen=True):
+    """How many GPUs a Kubernetes node offers (``Allocatable`` of ``kubectl describe node``)."""
+
+    fact_name: ClassVar[str] = "container.node-gpus"
+    gpus: int
+    """0 where ``nvidia.com/gpu`` is not among what it offers."""
+
+
 class EngineFound(msgspec.Struct, frozen=True):
     """One container engine of a host."""
 

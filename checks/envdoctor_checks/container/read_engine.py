@@ -14,6 +14,7 @@ from envdoctor_checks.container.facts import (
     DockerConfig,
     EngineInfo,
     Ldconfig,
+    NodeGpus,
     ToolkitConfig,
     ToolkitRelease,
 )
@@ -170,6 +171,15 @@ def containerd_dump(found: FoundBlock) -> Iterator[ContainerdConfig]:
     default, runtimes = containerd_runtimes("\n".join(line.text for line in found.block.lines))
     if default is not None:
         yield ContainerdConfig(default_runtime=default, runtimes=runtimes, source=TEXT)
+
+
+@check.reader(starts=r"^\s*Allocatable:\s*$", max_lines=14)
+def node_gpus(found: FoundBlock) -> Iterator[NodeGpus]:
+    """What a node offers; without ``pods`` the list was cut off."""
+    text = "\n".join(line.text for line in found.block.lines)
+    gpus = [int(each) for each in re.findall(r"nvidia\.com/[\w.-]+:\s+(\d+)", text)]
+    if gpus or re.search(r"(?m)^\s+pods:", text):
+        yield NodeGpus(gpus=sum(gpus), source=TEXT)
 
 
 @check.reader(command=r"(?:\S*/)?nvidia-ctk\s+(?:--\S+\s+)*cdi\s+list")

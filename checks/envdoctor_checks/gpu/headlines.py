@@ -7,19 +7,21 @@ from collections.abc import Iterator
 from envdoctor.api import Headline, Variables, View
 from envdoctor_checks.gpu.check import check
 from envdoctor_checks.gpu.facts import (
-    GpuClocks,
     GpuDevices,
     GpuEcc,
-    GpuLoad,
     GpuMemory,
     GpuModes,
+    GpuProcesses,
+    MigInstances,
+    of_gpu,
+)
+from envdoctor_checks.gpu.figures import (
+    GpuClocks,
+    GpuLoad,
     GpuNvlinks,
     GpuPcieLinks,
     GpuPower,
-    GpuProcesses,
     GpuTemperatures,
-    MigInstances,
-    of_gpu,
 )
 from envdoctor_checks.gpu.visible import resolve
 

@@ -11,6 +11,7 @@ from envdoctor_checks.gpu import (  # noqa: F401 # importing registers
     rules_clocks,
     rules_health,
     rules_memory,
+    rules_mig,
     rules_modes,
     rules_visible,
     rules_xid,

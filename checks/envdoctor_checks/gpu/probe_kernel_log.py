@@ -11,7 +11,9 @@ from collections.abc import Iterator
 
 from envdoctor.api import CouldNotLook, Host, Printed, Source, Tier
 from envdoctor_checks.gpu.check import check
-from envdoctor_checks.gpu.facts import KernelLog
+from envdoctor_checks.gpu.facts import (
+    KernelLog,
+)
 
 KMSG = "/dev/kmsg"
 FILES = ("/var/log/kern.log", "/var/log/dmesg")

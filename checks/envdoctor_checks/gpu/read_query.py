@@ -8,29 +8,33 @@ from typing import Any, TypeVar
 
 from envdoctor.api import Fact, FoundBlock, Source
 from envdoctor_checks.gpu.check import check
-from envdoctor_checks.gpu.facts import REASONS as BITS
 from envdoctor_checks.gpu.facts import (
-    ClockReasons,
     ComputeMode,
     EccCounts,
-    GpuClockReasons,
     GpuEcc,
-    GpuLoad,
     GpuMemory,
     GpuModes,
-    GpuPcieLinks,
     GpuProcess,
     GpuProcesses,
     GpuRetiredPages,
     GpuRowRemapping,
-    GpuTemperatures,
-    Load,
     MemoryUse,
     Modes,
-    PcieLink,
-    Reason,
     RemappedRows,
     RetiredPages,
+)
+from envdoctor_checks.gpu.figures import (
+    REASONS as BITS,
+)
+from envdoctor_checks.gpu.figures import (
+    ClockReasons,
+    GpuClockReasons,
+    GpuLoad,
+    GpuPcieLinks,
+    GpuTemperatures,
+    Load,
+    PcieLink,
+    Reason,
     Temperature,
 )
 from envdoctor_checks.gpu.messages_kernel import full_address
@@ -299,8 +303,7 @@ def _reasons(gpu: str, values: Values) -> ClockReasons | None:
     told = values.get("reasons")
     if told is None:
         return None
-    known = set(BITS.values())
-    return ClockReasons(gpu, tuple(each for each in told.split(",") if each in known))  # type: ignore[misc] # just checked
+    return ClockReasons(gpu, tuple(name for name in BITS.values() if name in told.split(",")))
 
 
 def _apps(lines: Sequence[str], command: str) -> Iterator[GpuProcesses]:
@@ -312,7 +315,7 @@ def _apps(lines: Sequence[str], command: str) -> Iterator[GpuProcesses]:
     found = []
     for line in lines:
         cells = [cell.strip() for cell in line.split(",")]
-        row = dict(zip(names, cells, strict=False))
+        row: Values = dict(zip(names, cells, strict=False))
         if len(cells) != len(names) or not row["pid"].isdigit():
             continue
         memory = NUMBER.match(row.get("used_memory", row.get("used_gpu_memory", "")))

@@ -12,20 +12,22 @@ from envdoctor_checks.gpu.facts import (
     ComputeMode,
     EccCounts,
     GpuEcc,
-    GpuLoad,
     GpuMemory,
     GpuModes,
     GpuProcess,
     GpuProcesses,
-    GpuTemperatures,
-    Load,
     MemoryUse,
     MigInstance,
     MigInstances,
     Modes,
-    Temperature,
     UnreachableGpu,
     UnreachableGpus,
+)
+from envdoctor_checks.gpu.figures import (
+    GpuLoad,
+    GpuTemperatures,
+    Load,
+    Temperature,
 )
 
 TEXT = Source("text")

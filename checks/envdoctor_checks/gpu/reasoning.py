@@ -16,7 +16,14 @@ from envdoctor.api import (
 )
 from envdoctor.surroundings import Surroundings
 from envdoctor_checks.driver.facts import MultiGpuLaunch, PciDevices
-from envdoctor_checks.gpu.facts import GpuDevices, GpuRecovery, Xid, of_gpu
+from envdoctor_checks.gpu.facts import (
+    GpuDevices,
+    GpuRecovery,
+    of_gpu,
+)
+from envdoctor_checks.gpu.symptoms import (
+    Xid,
+)
 from envdoctor_checks.torch.facts import TorchBuild
 
 VISIBLE = Outcome("gpu-visible")

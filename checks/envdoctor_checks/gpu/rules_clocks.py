@@ -19,22 +19,26 @@ from envdoctor.surroundings import Surroundings
 from envdoctor_checks.driver.facts import MultiGpuLaunch
 from envdoctor_checks.gpu.check import check
 from envdoctor_checks.gpu.facts import (
+    GpuDevices,
+    of_gpu,
+)
+from envdoctor_checks.gpu.figures import (
     ClockReasons,
     GpuClockOffsets,
     GpuClockReasons,
     GpuClocks,
-    GpuDevices,
     GpuLoad,
     GpuNvlinks,
     GpuPcieLinks,
     GpuTemperatures,
+)
+from envdoctor_checks.gpu.reasoning import KERNEL, multi_gpu, named, on_host, quoted, reset, subject
+from envdoctor_checks.gpu.symptoms import (
     KernelFaulted,
     OffsetsSet,
     Throttled,
     Xid,
-    of_gpu,
 )
-from envdoctor_checks.gpu.reasoning import KERNEL, multi_gpu, named, on_host, quoted, reset, subject
 
 HEAT = ("hw-thermal", "sw-thermal")
 HELD = (*HEAT, "power-brake", "hw-slowdown")

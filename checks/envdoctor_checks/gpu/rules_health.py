@@ -7,15 +7,12 @@ from envdoctor.surroundings import Surroundings
 from envdoctor_checks.driver.facts import AdapterFailed, NvmlFailed, NvmlInit, PciDevices
 from envdoctor_checks.gpu.check import check
 from envdoctor_checks.gpu.facts import (
-    EccFailed,
-    FallenOff,
     GpuDevices,
     GpuEcc,
     GpuRecovery,
     GpuRetiredPages,
     GpuRowRemapping,
     UnreachableGpus,
-    Xid,
 )
 from envdoctor_checks.gpu.reasoning import (
     KERNEL,
@@ -29,6 +26,11 @@ from envdoctor_checks.gpu.reasoning import (
     reset,
     settled,
     subject,
+)
+from envdoctor_checks.gpu.symptoms import (
+    EccFailed,
+    FallenOff,
+    Xid,
 )
 
 LOST = ("NVML_ERROR_GPU_IS_LOST", "ERR!")
@@ -104,8 +106,9 @@ def _logged(
 
 def _answers_again(said: Xid, devices: GpuDevices | None) -> bool:
     """In a live or recorded look, NVML is asked after the log was written."""
-    looked = said.source.kind == "file" and devices is not None and devices.source.kind == "call"
-    return looked and any(each.pci_address == said.address for each in devices.devices if devices)
+    if devices is None or said.source.kind != "file" or devices.source.kind != "call":
+        return False
+    return any(each.pci_address == said.address for each in devices.devices)
 
 
 @fallen_off_bus.sign

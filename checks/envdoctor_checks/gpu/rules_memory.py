@@ -5,16 +5,19 @@ from __future__ import annotations
 from envdoctor.api import Confidence, Evidence, Finding, Findings, Reach, Remedy, Run, SetVariable, Severity
 from envdoctor_checks.gpu.check import check
 from envdoctor_checks.gpu.facts import (
-    FreeMemoryTooLow,
     GpuMemory,
     GpuProcess,
     GpuProcesses,
-    HeldByOther,
     MemoryUse,
     of_gpu,
 )
 from envdoctor_checks.gpu.reasoning import MEMORY, named, quoted, subject
-from envdoctor_checks.torch.facts import OutOfMemory, TorchBuild
+from envdoctor_checks.gpu.symptoms import (
+    FreeMemoryTooLow,
+    HeldByOther,
+)
+from envdoctor_checks.torch.facts import TorchBuild
+from envdoctor_checks.torch.symptoms import OutOfMemory
 
 CONTEXT = 800.0
 """MiB that a CUDA context and its libraries take, and no figure of torch's allocator counts."""

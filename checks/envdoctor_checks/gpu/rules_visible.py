@@ -17,8 +17,14 @@ from envdoctor.api import (
 )
 from envdoctor_checks.driver.facts import CudaInit, MultiGpuLaunch
 from envdoctor_checks.gpu.check import check
-from envdoctor_checks.gpu.facts import GpuDevices, MigInstances, NoGpuVisible
+from envdoctor_checks.gpu.facts import (
+    GpuDevices,
+    MigInstances,
+)
 from envdoctor_checks.gpu.reasoning import CUDA, KERNEL, VISIBLE, quoted, severity, wanted
+from envdoctor_checks.gpu.symptoms import (
+    NoGpuVisible,
+)
 from envdoctor_checks.gpu.visible import Resolved, resolve
 from envdoctor_checks.torch.facts import TorchBuild, TorchCuda
 

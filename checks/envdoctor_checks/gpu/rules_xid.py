@@ -7,7 +7,10 @@ from envdoctor.surroundings import Surroundings
 from envdoctor_checks.driver.facts import PciDevices
 from envdoctor_checks.gpu import tables
 from envdoctor_checks.gpu.check import check
-from envdoctor_checks.gpu.facts import GpuDevices, GpuRecovery, NvlinkFailed, SwitchError, Xid
+from envdoctor_checks.gpu.facts import (
+    GpuDevices,
+    GpuRecovery,
+)
 from envdoctor_checks.gpu.reasoning import (
     COLLECTIVE,
     KERNEL,
@@ -22,6 +25,11 @@ from envdoctor_checks.gpu.reasoning import (
     subject,
 )
 from envdoctor_checks.gpu.rules_health import MEMORY_XIDS
+from envdoctor_checks.gpu.symptoms import (
+    NvlinkFailed,
+    SwitchError,
+    Xid,
+)
 
 
 @check.table

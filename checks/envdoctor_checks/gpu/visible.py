@@ -12,7 +12,10 @@ from typing import Literal
 
 import msgspec
 
-from envdoctor_checks.gpu.facts import GpuDevices, MigInstances
+from envdoctor_checks.gpu.facts import (
+    GpuDevices,
+    MigInstances,
+)
 
 INDEX = re.compile(r"\s*([+-]?\d+)")
 HIDDEN = ("", "NoDevFiles", "none", "None")

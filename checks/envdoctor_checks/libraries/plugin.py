@@ -1,6 +1,7 @@
 """The entry point: importing a module registers what is in it."""
 
 from envdoctor_checks.libraries import (  # noqa: F401 # importing registers
+    headlines,
     knowledge,
     messages,
     messages_programs,

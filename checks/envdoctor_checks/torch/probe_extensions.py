@@ -23,7 +23,7 @@ from envdoctor_checks.torch.facts import CompiledExtension, CompiledExtensions, 
 from envdoctor_checks.torch.tables import Extension, extensions
 
 CUDA_LIBRARY = re.compile(
-    r"lib(?:cudart|cublas|cublasLt|cudnn\w*|nvrtc|cufft|curand|cusparse|cusolver|nccl|nvJitLink|nvToolsExt)\.so\.\d+"
+    r"lib(?:cudart|cublas|cublasLt|cudnn\w*|nvrtc|cufft|curand|cusparse|cusolver|nccl|nvJitLink|nvToolsExt)\.so(?:\.\d+)+"
 )
 TORCH_SYMBOL = re.compile(r"_ZNK?(?:2at|3c10|5torch|6caffe2)|_ZT[IVS]N(?:2at|3c10|5torch)|_Z\d+THP|THP")
 TORCH_LIBRARY = re.compile(r"lib(?:c10|torch)\w*\.so")
