@@ -90,11 +90,11 @@ def main() -> None:
 def torch_child(target: str) -> tuple[str, ...]:
     """The longest child of a default check, run by itself as `check` runs it."""
     alone = (
-        "import sys\n"
-        "from envdoctor.host import Host\n"
-        "from envdoctor_checks.torch.probe_import import torch_request\n"
-        "host = Host.here()\n"
-        "host.run_child(torch_request(sys.argv[1], host))\n"
+        "import os, sys\n"
+        "from envdoctor.probing.child import python_request, run_child\n"
+        "from envdoctor_checks.torch.child_script import SCRIPT\n"
+        "environ = {**os.environ, 'LD_DEBUG': 'libs,files'}\n"
+        "run_child(python_request(sys.argv[1], SCRIPT, deadline=60, env=environ, temporary_directory=True))\n"
     )
     return (sys.executable, "-c", alone, target)
 

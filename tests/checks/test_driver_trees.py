@@ -42,7 +42,9 @@ TARGET = Target(python="/usr/bin/python3", why="a test", named=False, source=HER
 @cache
 def look(name: str) -> Looked:
     """A quick look at one of the trees."""
-    probing = Look((core_check.check, check), host_tree(HOSTS / f"driver-{name}"), tier=Tier.QUICK, seed=Facts.of(TARGET))
+    probing = Look(
+        (core_check.check, check), host_tree(HOSTS / f"driver-{name}"), tier=Tier.QUICK, seed=Facts.of(TARGET)
+    )
     for _ in probing:
         pass
     assert not probing.result.crashed, probing.result.crashed
@@ -89,7 +91,9 @@ def test_a_broken_machine_gets_one_cause(name: str) -> None:
 
 
 def test_only_a_machine_without_any_sign_of_nvidia_is_not_applicable() -> None:
-    reasons = {name: call_with(applies, look(name).facts) for name in (*BROKEN, "cpu-laptop", "wsl2", "container")}
+    reasons = {
+        name: call_with(applies, look(name).facts) for name in (*BROKEN, "cpu-laptop", "wsl2", "container")
+    }
     assert {name for name, reason in reasons.items() if reason} == {"cpu-laptop"}
     assert reasons["cpu-laptop"] == "no NVIDIA GPU on this machine"
 
@@ -157,4 +161,10 @@ def test_hidden_firmware_is_not_a_machine_without_it() -> None:
 
 def test_a_machine_without_a_gpu_costs_no_look_at_packages_and_modules() -> None:
     facts = look("cpu-laptop").facts
-    assert facts.get(DriverPackages) is facts.get(ModuleFiles) is facts.get(Dkms) is facts.get(FabricManager) is None
+    assert (
+        facts.get(DriverPackages)
+        is facts.get(ModuleFiles)
+        is facts.get(Dkms)
+        is facts.get(FabricManager)
+        is None
+    )

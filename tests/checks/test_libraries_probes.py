@@ -95,7 +95,7 @@ def test_a_library_that_was_cut_in_the_middle(environment: Environment, cudart: 
 
 
 def test_a_wheel_without_a_record_says_nothing(environment: Environment) -> None:
-    (environment.site / f"nvidia_cuda_runtime_cu12-12.8.90.dist-info" / "RECORD").unlink()
+    (environment.site / "nvidia_cuda_runtime_cu12-12.8.90.dist-info" / "RECORD").unlink()
     assert wheels_of(environment).files == ()
 
 

@@ -70,9 +70,13 @@ def as_owner(engine: str | None, owner: tuple[int, int] | None) -> Remedy:
         "docker": (f"docker run --user {ids} ...",),
         "podman": ("podman run --userns=keep-id ...",),
         "compose": (f'user: "{uid}:{gid}"   # in the service of compose.yaml',),
-        "kubernetes": (f"securityContext: {{runAsUser: {uid}, runAsGroup: {gid}, fsGroup: {gid}}}   # in the pod spec",),
+        "kubernetes": (
+            f"securityContext: {{runAsUser: {uid}, runAsGroup: {gid}, fsGroup: {gid}}}   # in the pod spec",
+        ),
     }
-    chosen = {"podman": ("podman",), "kubernetes": ("kubernetes",), "docker": ("docker", "compose")}.get(engine or "", tuple(lines))
+    chosen = {"podman": ("podman",), "kubernetes": ("kubernetes",), "docker": ("docker", "compose")}.get(
+        engine or "", tuple(lines)
+    )
     return Change(
         title="start the container as the user who owns the files",
         reach=Reach.CONTAINER,

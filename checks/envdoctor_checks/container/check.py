@@ -3,5 +3,7 @@
 from envdoctor.api import Check
 
 check = Check(
-    "container", "the container: engine, user mapping, mounts, limits, GPU runtime", package="envdoctor_checks.container"
+    "container",
+    "the container: engine, user mapping, mounts, limits, GPU runtime",
+    package="envdoctor_checks.container",
 )

@@ -24,7 +24,13 @@ NOT_OURS = re.compile(r"^/(?:dev|proc|sys)/")
 @check.message(
     r"getpwuid\(\): uid not found: (?P<uid>\d+)|No username set in the environment|No user exists for uid (?P<ssh>\d+)"
     r"|unable to look up current user|user: unknown userid (?P<go>\d+)",
-    needles=("uid not found", "no username set", "no user exists for uid", "look up current user", "unknown userid"),
+    needles=(
+        "uid not found",
+        "no username set",
+        "no user exists for uid",
+        "look up current user",
+        "unknown userid",
+    ),
     sample="KeyError: 'getpwuid(): uid not found: 2001'",
 )
 def uid_not_found(found: re.Match[str]) -> UidNotFound:
@@ -55,7 +61,7 @@ def python_write_refused(found: re.Match[str]) -> WriteRefused | None:
 
 @check.message(
     r"(?:cannot (?:create(?: regular file| directory)?|touch|remove|open|mkdir)|can't create(?: directory)?|unable to create(?: directory)?|cannot open)"
-    r" [`'‘\"]?(?P<path>/[^'’`\"\n:]+)['’`\"]?(?: for writing)?: (?P<why>Permission denied|Read-only file system|Operation not permitted)",
+    r" [`'\u2018\"]?(?P<path>/[^'\u2019`\"\n:]+)['\u2019`\"]?(?: for writing)?: (?P<why>Permission denied|Read-only file system|Operation not permitted)",
     needles=(": permission denied", ": read-only file system", ": operation not permitted"),
     sample="touch: cannot touch '/outputs/run1': Permission denied",
 )
@@ -121,7 +127,15 @@ def fork_refused(found: re.Match[str]) -> TasksExhausted | None:
     r"|unshare(?: failed)?: (?:unshare failed: )?(?:Operation not permitted|Permission denied)|[Cc]reating new namespace failed: (?:Permission denied|Operation not permitted)"
     r"|[Ff]ailed to create user namespace: \S+|cannot clone: (?:Permission denied|Operation not permitted)|fork/exec /proc/self/exe: (?:operation not permitted|permission denied)"
     r"|No permissions to create(?: a)? new namespace|newuidmap: write to uid_map failed: Operation not permitted",
-    needles=("setgroups", "uid map", "uid_map", "unshare", "namespace", "cannot clone", "fork/exec /proc/self/exe"),
+    needles=(
+        "setgroups",
+        "uid map",
+        "uid_map",
+        "unshare",
+        "namespace",
+        "cannot clone",
+        "fork/exec /proc/self/exe",
+    ),
     sample="bwrap: setting up uid map: Permission denied",
 )
 def userns_denied(found: re.Match[str]) -> UsernsDenied | None:
@@ -210,7 +224,16 @@ VGPU = r"(?:libvgpu|libcuda-control|libgemhook|libnvshare|libsoftmig|libcudaforw
 @check.message(
     rf"object '(?P<object>[^']*{VGPU})' from (?:LD_PRELOAD|/etc/ld\.so\.preload) cannot be preloaded|symbol lookup error: (?P<lookup>\S*{VGPU})"
     rf"|(?P<crash>\S*{VGPU})(?:\(|\+0x)|\[HAMI-core (?P<level>Msg|Warn|Info|Debug|ERROR|Error)\b|\[4pdvGPU (?P<old>Msg|Warn|Info|ERROR|Error)\b",
-    needles=("libvgpu", "libcuda-control", "libgemhook", "libnvshare", "libsoftmig", "libcudaforward", "[hami-core", "[4pdvgpu"),
+    needles=(
+        "libvgpu",
+        "libcuda-control",
+        "libgemhook",
+        "libnvshare",
+        "libsoftmig",
+        "libcudaforward",
+        "[hami-core",
+        "[4pdvgpu",
+    ),
     sample="[HAMI-core ERROR (pid:71 thread=1 allocator.c:49)]: Device 0 OOM 8589934592 / 8388608000",
 )
 def preload_spoke(found: re.Match[str]) -> PreloadSpoke:

@@ -1,11 +1,29 @@
 """The entry point: importing a module registers what is in it."""
 
 from envdoctor_checks.container import (  # noqa: F401 # importing registers
+    headlines,
+    messages_cluster,
+    messages_engine,
+    messages_system,
     probe_groups,
     probe_host,
     probe_mounts,
     probe_who,
+    read_engine,
+    read_launch,
+    read_system,
+    rules_devices,
+    rules_gpu,
+    rules_kernel,
+    rules_limits,
+    rules_mounts,
+    rules_start,
+    rules_toolkit,
+    rules_users,
 )
 from envdoctor_checks.container.check import check
+from envdoctor_checks.container.tables import container_toolkit
+
+check.table(container_toolkit)
 
 __all__ = ["check"]

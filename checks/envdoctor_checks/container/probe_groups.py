@@ -81,7 +81,11 @@ def _tightest(host: Host, group: Group, name: str) -> tuple[int | None, str]:
 def memory(host: Host) -> Iterator[MemoryLimit | MemoryUsage | OomKills]:
     """The limit, what is used of it, and how often it killed."""
     group = group_of(host, "memory")
-    names = ("memory.max", "memory.current") if group.version == 2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    names = (
+        ("memory.max", "memory.current")
+        if group.version == 2
+        else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    )
     limit, directory = _tightest(host, group, names[0])
     yield MemoryLimit(limit=limit, source=Source("file", f"{directory}/{names[0]}"))
     usage = _number(host, f"{directory}/{names[1]}")

@@ -9,13 +9,13 @@ import msgspec
 
 from envdoctor.api import CouldNotLook, Host, Source, Tier
 from envdoctor_checks.container.check import check
-from envdoctor_checks.container.facts import (
+from envdoctor_checks.container.facts import ContainerEngine
+from envdoctor_checks.container.facts_host import (
     SETTINGS,
     BpfJitHarden,
     CdiSpec,
     CdiSpecs,
     ContainerdConfig,
-    ContainerEngine,
     DockerConfig,
     EngineFound,
     Engines,
@@ -98,7 +98,9 @@ def release_in(packages: DriverPackages | None) -> str | None:
 
 
 @check.probe(tier=Tier.QUICK)
-def engines(host: Host, engine: ContainerEngine | None) -> Iterator[Engines | DockerConfig | ContainerdConfig]:
+def engines(
+    host: Host, engine: ContainerEngine | None
+) -> Iterator[Engines | DockerConfig | ContainerdConfig]:
     """Which engines are installed, and which runtimes docker and containerd are configured with."""
     if not _on_host(engine):
         return
@@ -126,7 +128,9 @@ def docker_config(text: str, source: Source) -> DockerConfig:
         return DockerConfig(valid=False, source=source)
     runtimes, options = told.get("runtimes"), told.get("exec-opts")
     default = told.get("default-runtime")
-    drivers = [str(each).partition("=")[2] for each in options or () if str(each).startswith("native.cgroupdriver=")]
+    drivers = [
+        str(each).partition("=")[2] for each in options or () if str(each).startswith("native.cgroupdriver=")
+    ]
     return DockerConfig(
         valid=True,
         runtimes=tuple(runtimes) if isinstance(runtimes, dict) else (),
@@ -139,7 +143,10 @@ def docker_config(text: str, source: Source) -> DockerConfig:
 def _containerd(host: Host, path: str, text: str) -> ContainerdConfig:
     """The file with those that it imports from a folder beside it, as the toolkit and the distributions do."""
     folder = path.removesuffix("config.toml") + "conf.d"
-    texts = [text, *(host.text(f"{folder}/{name}") or "" for name in host.names(folder) or () if name.endswith(".toml"))]
+    texts = [
+        text,
+        *(host.text(f"{folder}/{name}") or "" for name in host.names(folder) or () if name.endswith(".toml")),
+    ]
     default, runtimes = containerd_runtimes("\n".join(reversed(texts)))
     return ContainerdConfig(default_runtime=default, runtimes=runtimes, source=Source("file", path))
 

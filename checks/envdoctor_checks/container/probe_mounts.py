@@ -19,7 +19,21 @@ PSEUDO = frozenset({
     "autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs", "efivarfs",
     "fusectl", "hugetlbfs", "mqueue", "nsfs", "proc", "pstore", "rpc_pipefs", "securityfs", "selinuxfs", "sysfs", "tracefs",
 })  # fmt: skip
-NETWORK = ("nfs", "cifs", "smb", "ceph", "lustre", "gpfs", "beegfs", "afs", "glusterfs", "fuse.", "sshfs", "panfs", "wekafs")
+NETWORK = (
+    "nfs",
+    "cifs",
+    "smb",
+    "ceph",
+    "lustre",
+    "gpfs",
+    "beegfs",
+    "afs",
+    "glusterfs",
+    "fuse.",
+    "sshfs",
+    "panfs",
+    "wekafs",
+)
 """File systems on which stat waits for another machine. Overlays in user space are as local as any."""
 
 
@@ -30,7 +44,9 @@ def mounts(host: Host, engine: ContainerEngine | None) -> Mounts:
     text = host.text(path, limit=WHOLE)
     if text is None:
         raise CouldNotLook(f"{path} is not there")
-    lines = {each.target: each for each in mount_lines(text) if _matters(each)}  # the last one on a target covers the others
+    lines = {
+        each.target: each for each in mount_lines(text) if _matters(each)
+    }  # the last one on a target covers the others
     if not lines and text.strip() and not any(mount_lines(text)):
         raise CouldNotLook(f"{path} does not hold mounts")
     peek = host.uid == 0 and engine is not None and engine.engine is not None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
+from typing import Literal
 
 from envdoctor.api import CouldNotLook, Host, Source, Tier
 from envdoctor_checks.container.check import check
@@ -24,14 +26,22 @@ from envdoctor_checks.container.procfs import account, id_ranges, mount_lines
 
 WHOLE = 4 << 20
 """Bytes of a file of /proc that are read; 4000 mounts take a sixth of it."""
-GROUPS = re.compile(r"/(?:docker|libpod|containerd|cri-containerd|crio|lxc|lxc\.payload)[-/.]|docker-[0-9a-f]{12}")
+GROUPS = re.compile(
+    r"/(?:docker|libpod|containerd|cri-containerd|crio|lxc|lxc\.payload)[-/.]|docker-[0-9a-f]{12}"
+)
 MARKERS = (
     ("/var/run/secrets/kubernetes.io", "kubernetes"),
     ("/.singularity.d", "apptainer"),
     ("/run/.containerenv", "podman"),
     ("/.dockerenv", "docker"),
 )
-NAMES = {"lxc": "lxc", "lxc-libvirt": "lxc", "systemd-nspawn": "systemd-nspawn", "docker": "docker", "podman": "podman"}
+NAMES = {
+    "lxc": "lxc",
+    "lxc-libvirt": "lxc",
+    "systemd-nspawn": "systemd-nspawn",
+    "docker": "docker",
+    "podman": "podman",
+}
 """What ``container=`` says in the environment of a container's first process."""
 LOCAL_SERVICES = frozenset({"files", "compat", "systemd", "altfiles", "db", "mymachines"})
 """Name services whose users are in files, or are no person's accounts."""
@@ -78,7 +88,9 @@ def passwd_entry(host: Host) -> PasswdEntry | None:
         services = _services(host) - LOCAL_SERVICES
         if services:
             names = ", ".join(sorted(services))
-            reason = f"/etc/passwd has no UID {host.uid}, and users also come from {names}, which was not asked"
+            reason = (
+                f"/etc/passwd has no UID {host.uid}, and users also come from {names}, which was not asked"
+            )
             raise CouldNotLook(reason, f"getent passwd {host.uid}")
     name, home = found or (None, None)
     return PasswdEntry(uid=host.uid, name=name, home=home, source=Source("file", "/etc/passwd"))
@@ -117,7 +129,11 @@ def container_engine(host: Host, ids: UidMap | None) -> ContainerEngine:
         rootless = told["rootless"] == "1"
     elif engine and ids is not None:
         rootless = not ids.identity
-    image = told.get("image") or host.environ.get("APPTAINER_CONTAINER") or host.environ.get("SINGULARITY_CONTAINER")
+    image = (
+        told.get("image")
+        or host.environ.get("APPTAINER_CONTAINER")
+        or host.environ.get("SINGULARITY_CONTAINER")
+    )
     return ContainerEngine(
         engine=engine,
         rootless=rootless if engine else None,
@@ -155,7 +171,12 @@ def _by_root(host: Host) -> tuple[str | None, str]:
     for mount in mount_lines(host.text("/proc/self/mountinfo", limit=WHOLE) or ""):
         if mount.target == "/" and mount.fstype in ("overlay", "fuse-overlayfs", "fuse.fuse-overlayfs"):
             layers = " ".join(mount.super_options)
-            for name, words in (("docker", "/docker/"), ("containerd", "containerd"), ("podman", "/containers/"), ("enroot", "/enroot")):
+            for name, words in (
+                ("docker", "/docker/"),
+                ("containerd", "containerd"),
+                ("podman", "/containers/"),
+                ("enroot", "/enroot"),
+            ):
                 if words in layers:
                     return name, "/proc/self/mountinfo"
     return None, ""
@@ -189,22 +210,22 @@ def _first_environment(host: Host) -> dict[str, str]:
     return {name: value for name, equals, value in pairs if equals}
 
 
-def _flavour(host: Host) -> str:
+def _flavour(host: Host) -> Literal["base", "runtime", "devel"]:
     cuda = host.environ.get("CUDA_HOME") or "/usr/local/cuda"
     if host.exists(f"{cuda}/bin/nvcc"):
         return "devel"
     names = host.names(f"{cuda}/lib64") or ()
-    return "runtime" if any(name.startswith(("libcublas", "libnvrtc", "libnpp")) for name in names) else "base"
+    return (
+        "runtime" if any(name.startswith(("libcublas", "libnvrtc", "libnpp")) for name in names) else "base"
+    )
 
 
 @check.probe(tier=Tier.QUICK)
 def process_label(host: Host) -> ProcessLabel:
     """The security module's label for us, and the seccomp mode."""
     label = None
-    try:
+    with suppress(CouldNotLook):  # EINVAL: there is no security module that labels processes
         label = (host.text("/proc/self/attr/current") or "").strip("\0 \n") or None
-    except CouldNotLook:
-        pass  # EINVAL: there is no security module that labels processes
     mode = re.search(r"(?m)^Seccomp:\s*(\d)", host.text("/proc/self/status") or "")
     return ProcessLabel(
         label=label, seccomp=int(mode[1]) if mode else None, source=Source("file", "/proc/self/attr/current")

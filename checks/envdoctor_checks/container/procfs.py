@@ -96,7 +96,9 @@ def toml_settings(text: str) -> dict[str, str]:
     The toolkit's file has no name that occurs in two sections, and a grep of it has no sections at all.
     """
     found = (SETTING.match(line) for line in text.splitlines())
-    return {each["name"]: each["value"].strip().strip("\"'") for each in found if each and not each["comment"]}
+    return {
+        each["name"]: each["value"].strip().strip("\"'") for each in found if each and not each["comment"]
+    }
 
 
 DEFAULT_RUNTIME = re.compile(r"""default_runtime_name\s*=\s*["'](?P<name>[^"']*)["']""")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from envdoctor.api import FoundBlock, Source
 from envdoctor_checks.container.check import check
-from envdoctor_checks.container.facts import (
+from envdoctor_checks.container.facts_host import (
     CdiSpec,
     CdiSpecs,
     ContainerdConfig,
@@ -63,7 +63,9 @@ def _by_template(fields: list[str], lines: list[str]) -> dict[str, str]:
     for line in lines:
         split = line.split() if len(fields) > 1 else [line.strip()]
         pairs = list(zip(fields, split, strict=False))
-        fits = len(split) == len(fields) and all(VERSION.match(word) for name, word in pairs if name.endswith("Version") and "group" not in name)
+        fits = len(split) == len(fields) and all(
+            VERSION.match(word) for name, word in pairs if name.endswith("Version") and "group" not in name
+        )
         if fits and split[0]:
             return {FIELDS[name]: word for name, word in pairs if name in FIELDS}
     return {}
@@ -99,7 +101,9 @@ def engine_context(found: FoundBlock) -> Iterator[EngineInfo]:
             yield EngineInfo(values={"context": told["name"] or told["shown"]}, source=TEXT)
 
 
-@check.reader(command=r"(?:\S*/)?(?:cat|bat|less|more|grep|egrep|sed|head|tail|awk)\b.*nvidia-container-runtime/config\.toml")
+@check.reader(
+    command=r"(?:\S*/)?(?:cat|bat|less|more|grep|egrep|sed|head|tail|awk)\b.*nvidia-container-runtime/config\.toml"
+)
 def toolkit_config(found: FoundBlock) -> Iterator[ToolkitConfig]:
     """The toolkit's file, or a part of it. A commented line in a part says that the default holds."""
     settings = _settings([line.text for line in found.block.lines])
@@ -140,7 +144,8 @@ def ldconfig_kind(found: FoundBlock) -> Iterator[Ldconfig]:
 
 
 @check.reader(
-    starts=r"NVIDIA Container (?:Toolkit CLI|Runtime Hook|Runtime|Toolkit)(?: version)?:? v?\d+\.\d+\.\d+", max_lines=1
+    starts=r"NVIDIA Container (?:Toolkit CLI|Runtime Hook|Runtime|Toolkit)(?: version)?:? v?\d+\.\d+\.\d+",
+    max_lines=1,
 )
 def toolkit_version(found: FoundBlock) -> Iterator[ToolkitRelease]:
     """``nvidia-ctk --version``."""
@@ -149,10 +154,16 @@ def toolkit_version(found: FoundBlock) -> Iterator[ToolkitRelease]:
         yield ToolkitRelease(release=told[1], source=TEXT)
 
 
-@check.reader(command=r"(?:\S*/)?nvidia-container-cli\s+.*(?:-V|--version)", starts=r"^(?:cli-|lib-)?version: \d", max_lines=1)
+@check.reader(
+    command=r"(?:\S*/)?nvidia-container-cli\s+.*(?:-V|--version)",
+    starts=r"^(?:cli-|lib-)?version: \d",
+    max_lines=1,
+)
 def library_version(found: FoundBlock) -> Iterator[ToolkitRelease]:
     """``nvidia-container-cli -V``."""
-    told = re.match(r"^(?:cli-|lib-)?version: (\d+\.\d+\.\d+)", found.block.lines[0].text if found.block.lines else "")
+    told = re.match(
+        r"^(?:cli-|lib-)?version: (\d+\.\d+\.\d+)", found.block.lines[0].text if found.block.lines else ""
+    )
     if told:
         yield ToolkitRelease(release=told[1], source=TEXT)
 
@@ -165,7 +176,9 @@ def docker_daemon_json(found: FoundBlock) -> Iterator[DockerConfig]:
         yield docker_config(text, TEXT)
 
 
-@check.reader(command=r"containerd\s+config\s+dump\b|(?:\S*/)?(?:cat|grep|egrep|less)\b.*containerd/config\S*\.toml")
+@check.reader(
+    command=r"containerd\s+config\s+dump\b|(?:\S*/)?(?:cat|grep|egrep|less)\b.*containerd/config\S*\.toml"
+)
 def containerd_dump(found: FoundBlock) -> Iterator[ContainerdConfig]:
     """The runtimes that the text shows; without the default one it says nothing of it."""
     default, runtimes = containerd_runtimes("\n".join(line.text for line in found.block.lines))
@@ -185,7 +198,11 @@ def node_gpus(found: FoundBlock) -> Iterator[NodeGpus]:
 @check.reader(command=r"(?:\S*/)?nvidia-ctk\s+(?:--\S+\s+)*cdi\s+list")
 def cdi_list(found: FoundBlock) -> Iterator[CdiSpecs]:
     """``nvidia-ctk cdi list``: the devices of all specifications."""
-    names = [line.text.strip() for line in found.block.lines if re.match(r"^\s*[\w.-]*nvidia\.com/\w+=\S+$", line.text)]
+    names = [
+        line.text.strip()
+        for line in found.block.lines
+        if re.match(r"^\s*[\w.-]*nvidia\.com/\w+=\S+$", line.text)
+    ]
     none = any(re.search(r"Found 0 CDI devices", line.text) for line in found.block.lines)
     if names or none:
         kind = names[0].partition("=")[0] if names else ""

@@ -27,11 +27,17 @@ def launch(found: FoundBlock) -> Iterator[Launched | ImageVariables]:
     command = found.command or ""
     split = [word.text for word in words(command)]
     engine = program(split[0])
-    if engine in ("docker", "podman", "nerdctl") and re.match(rf"{ENGINES}\s+(?:container\s+)?(?:exec|start)", command):
+    if engine in ("docker", "podman", "nerdctl") and re.match(
+        rf"{ENGINES}\s+(?:container\s+)?(?:exec|start)", command
+    ):
         return
     options, image = _options(split)
     binds = tuple(_bind(value) for name, value in options if name in ("v", "volume", "mount", "B", "bind"))
-    given = (value.partition("=") for name, value in options if name in ("e", "env") and value.startswith("NVIDIA_"))
+    given = (
+        value.partition("=")
+        for name, value in options
+        if name in ("e", "env") and value.startswith("NVIDIA_")
+    )
     variables = {name: value for name, equals, value in given if equals}
     if variables:
         yield ImageVariables(values=variables, complete=False, source=Source("text"))
@@ -41,8 +47,11 @@ def launch(found: FoundBlock) -> Iterator[Launched | ImageVariables]:
         gpus=_asks_for_gpus(options),
         user=next((value for name, value in options if name in ("u", "user")), None),
         binds=tuple(each for each in binds if each),
-        root=bool(re.match(r"\s*sudo\b", found.block.command or "")) or bool(found.block.prompt and found.block.prompt.root),
-        selinux_relabel=any(name == "security-opt" and re.match(r"label[=:]disable", value) for name, value in options),
+        root=bool(re.match(r"\s*sudo\b", found.block.command or ""))
+        or bool(found.block.prompt and found.block.prompt.root),
+        selinux_relabel=any(
+            name == "security-opt" and re.match(r"label[=:]disable", value) for name, value in options
+        ),
         quote=command[:300],
         source=Source("text", "", found.block.first_line),
     )
@@ -51,10 +60,17 @@ def launch(found: FoundBlock) -> Iterator[Launched | ImageVariables]:
 def _options(split: list[str]) -> tuple[list[tuple[str, str]], str | None]:
     """Options with their values, and the image, which is the first word that is none."""
     found: list[tuple[str, str]] = []
-    index = next((at for at, word in enumerate(split) if word in ("run", "create", "exec", "shell", "start")), 0) + 1
+    index = (
+        next((at for at, word in enumerate(split) if word in ("run", "create", "exec", "shell", "start")), 0)
+        + 1
+    )
     while index < len(split) and split[index].startswith("-"):
         name, equals, value = split[index].lstrip("-").partition("=")
-        takes = name not in FLAGS if split[index].startswith("--") else name[-1:] in SHORT_WITH_VALUE and len(name) == 1
+        takes = (
+            name not in FLAGS
+            if split[index].startswith("--")
+            else name[-1:] in SHORT_WITH_VALUE and len(name) == 1
+        )
         if takes and not equals and index + 1 < len(split):
             index += 1
             value = split[index]
@@ -71,7 +87,7 @@ def _asks_for_gpus(options: list[tuple[str, str]]) -> bool:
             return True
         if name == "device" and "nvidia" in value:
             return True
-        if name in ("hooks-dir",) or (name in ("e", "env") and value.startswith("NVIDIA_VISIBLE_DEVICES=")):
+        if name == "hooks-dir" or (name in ("e", "env") and value.startswith("NVIDIA_VISIBLE_DEVICES=")):
             return True
     return False
 
@@ -92,7 +108,9 @@ IMAGE = re.compile(r"^\s+image:\s*[\"']?(?P<image>[^\s\"'#]+)")
 USER = re.compile(r"^\s+user:\s*[\"']?(?P<user>[^\s\"'#]+)")
 VOLUME = re.compile(r"^\s+-\s*[\"']?(?P<source>[./~$][^:\s\"']*):(?P<target>/[^:\s\"']*)")
 CAPABILITIES = re.compile(r"capabilities\"?:\s*\[(?P<list>[^\[\]]*)\]")
-GPU_ASKED = re.compile(r"^\s+(?:-?\s*driver:\s*[\"']?(?:nvidia|cdi)|runtime:\s*[\"']?nvidia|gpus:|(?:-\s*)?nvidia\.com/gpu)|capabilities:.*\bgpu\b")
+GPU_ASKED = re.compile(
+    r"^\s+(?:-?\s*driver:\s*[\"']?(?:nvidia|cdi)|runtime:\s*[\"']?nvidia|gpus:|(?:-\s*)?nvidia\.com/gpu)|capabilities:.*\bgpu\b"
+)
 
 
 @check.reader(starts=r"^services:\s*$", max_lines=300)

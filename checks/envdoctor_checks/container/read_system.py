@@ -8,15 +8,12 @@ from collections.abc import Iterator
 from envdoctor.api import FoundBlock, Source
 from envdoctor_checks.container.check import check
 from envdoctor_checks.container.facts import (
-    SETTINGS,
-    BpfJitHarden,
     CpuCount,
     CpuQuota,
     CpuThrottling,
     GidMap,
     Identity,
     ImageVariables,
-    KernelSettings,
     ListedPath,
     ListedPaths,
     MemoryLimit,
@@ -27,9 +24,9 @@ from envdoctor_checks.container.facts import (
     PasswdEntry,
     PidsLimit,
     PidsUsage,
-    SelinuxMode,
     UidMap,
 )
+from envdoctor_checks.container.facts_host import SETTINGS, BpfJitHarden, KernelSettings, SelinuxMode
 from envdoctor_checks.container.probe_groups import UNLIMITED, cores_of
 from envdoctor_checks.container.probe_mounts import PSEUDO
 from envdoctor_checks.container.procfs import account, flat_keys, id_ranges, mount_lines
@@ -52,7 +49,11 @@ def ids(found: FoundBlock) -> Iterator[Identity]:
 def id_maps(found: FoundBlock) -> Iterator[UidMap | GidMap]:
     """Either map, or both one after the other."""
     ranges = id_ranges("\n".join(line.text for line in found.block.lines))
-    kinds = [UidMap if path.endswith("uid_map") else GidMap for path in arguments(found.command or "") if path.endswith("id_map")]
+    kinds = [
+        UidMap if path.endswith("uid_map") else GidMap
+        for path in arguments(found.command or "")
+        if path.endswith("id_map")
+    ]
     if not ranges or not kinds or len(ranges) % len(kinds):
         return
     size = len(ranges) // len(kinds)
@@ -60,10 +61,14 @@ def id_maps(found: FoundBlock) -> Iterator[UidMap | GidMap]:
         yield kind(ranges=ranges[position * size : (position + 1) * size], source=TEXT)
 
 
-@check.reader(command=r"(?:getent\s+passwd|grep\b.*/etc/passwd)\s*\S*")
+@check.reader(command=r".*\b(?:getent\s+passwd|grep\b.*/etc/passwd)\b")
 def passwd_line(found: FoundBlock) -> Iterator[PasswdEntry]:
     """One user's entry."""
-    entries = [line.text for line in found.block.lines if re.match(r"^[\w.-]+:[^:]*:\d+:\d+:[^:]*:[^:]*:\S*$", line.text)]
+    entries = [
+        line.text
+        for line in found.block.lines
+        if re.match(r"^[\w.-]+:[^:]*:\d+:\d+:[^:]*:[^:]*:\S*$", line.text)
+    ]
     if len(entries) == 1:
         uid = int(entries[0].split(":")[2])
         name, home = account(entries[0], uid) or (None, None)
@@ -81,20 +86,39 @@ def listed(found: FoundBlock) -> Iterator[ListedPaths]:
     """``ls -l`` of files and directories, long format; names are completed by the directory that was listed."""
     lines = [each for each in (LISTED.match(line.text) for line in found.block.lines) if each]
     places = arguments(found.command or "")
-    folder = places[0].rstrip("/") if len(places) == 1 and not re.search(r"\s-\w*d", found.command or "") else ""
+    folder = (
+        places[0].rstrip("/") if len(places) == 1 and not re.search(r"\s-\w*d", found.command or "") else ""
+    )
     paths = []
     for line in lines:
         name = line["name"].split(" -> ")[0]
         if name == "..":
             continue
-        full = name if name.startswith("/") or not folder else folder if name in (".", folder) else f"{folder}/{name}"
+        full = (
+            name
+            if name.startswith("/") or not folder
+            else folder
+            if name in (".", folder)
+            else f"{folder}/{name}"
+        )
         paths.append(ListedPath(full, line["mode"], line["owner"], line["group"]))
     if paths:
         yield ListedPaths(paths=tuple(paths), source=TEXT)
 
 
+@check.reader(starts=r"^[d-][rwxsStT-]{9}[.+@]?\s+\d+\s+\S+\s+\S+\s+\d.*\s/\S+$", max_lines=1)
+def listed_line(found: FoundBlock) -> Iterator[ListedPaths]:
+    """One line of it that names the whole path, whatever command printed it."""
+    line = LISTED.match(found.block.lines[0].text)
+    if line:
+        path = ListedPath(line["name"], line["mode"], line["owner"], line["group"])
+        yield ListedPaths(paths=(path,), source=TEXT)
+
+
 MOUNTED = re.compile(r"^(?P<device>\S+) on (?P<target>/\S*) type (?P<fstype>\S+) \((?P<options>[^)]*)\)")
-FOUND = re.compile(r"^[^/\w]*(?P<target>/\S*)\s+(?P<device>\S+)\s+(?P<fstype>[a-z][\w.]*)\s+(?P<options>r[ow],\S+|r[ow])$")
+FOUND = re.compile(
+    r"^[^/\w]*(?P<target>/\S*)\s+(?P<device>\S+)\s+(?P<fstype>[a-z][\w.]*)\s+(?P<options>r[ow],\S+|r[ow])$"
+)
 
 
 @check.reader(command=r"(?:\S*/)?(?:mount|findmnt)\b|(?:\S*/)?cat\b.*/(?:self|\d+)/mount(?:info|s)")
@@ -102,7 +126,9 @@ def mounted(found: FoundBlock) -> Iterator[Mounts]:
     """``mount``, ``findmnt`` and mountinfo; none of them tells owners."""
     text = "\n".join(line.text for line in found.block.lines)
     mounts = [
-        Mount(each.target, each.fstype, each.origin, each.device, "ro" in each.options, "noexec" in each.options)
+        Mount(
+            each.target, each.fstype, each.origin, each.device, "ro" in each.options, "noexec" in each.options
+        )
         for each in mount_lines(text)
     ]
     for line in text.splitlines():
@@ -111,14 +137,18 @@ def mounted(found: FoundBlock) -> Iterator[Mounts]:
             options = told["options"].split(",")
             device, _, origin = told["device"].partition("[")
             origin = origin.rstrip("]") or "/"
-            mounts.append(Mount(told["target"], told["fstype"], origin, device, "ro" in options, "noexec" in options))
+            mounts.append(
+                Mount(told["target"], told["fstype"], origin, device, "ro" in options, "noexec" in options)
+            )
     kept = tuple(each for each in mounts if each.fstype not in PSEUDO)
     if kept:
         yield Mounts(mounts=kept, source=TEXT)
 
 
 @check.reader(command=r"(?:\S*/)?cat\b.*/sys/fs/cgroup/")
-def group_files(found: FoundBlock) -> Iterator[MemoryLimit | MemoryUsage | OomKills | CpuQuota | PidsLimit | PidsUsage]:
+def group_files(
+    found: FoundBlock,
+) -> Iterator[MemoryLimit | MemoryUsage | OomKills | CpuQuota | PidsLimit | PidsUsage]:
     """The files of one value each, in the order in which they were asked for."""
     for command, lines in outputs(found):
         paths = arguments(command)
@@ -149,7 +179,9 @@ def _group_values(
             yield PidsUsage(current=number, source=TEXT)
     quota, period = values.get("cpu.cfs_quota_us", ""), values.get("cpu.cfs_period_us", "")
     if period.isdecimal() and quota.lstrip("-").isdecimal():
-        yield CpuQuota(cores=int(quota) / int(period) if int(quota) > 0 and int(period) else None, source=TEXT)
+        yield CpuQuota(
+            cores=int(quota) / int(period) if int(quota) > 0 and int(period) else None, source=TEXT
+        )
 
 
 @check.reader(starts=r"^nr_periods \d+$", max_lines=3)
@@ -172,13 +204,17 @@ def processors_printed(found: FoundBlock) -> Iterator[CpuCount]:
 def selinux_mode(found: FoundBlock) -> Iterator[SelinuxMode]:
     """``getenforce`` prints one word; ``sestatus`` has it in a line."""
     for line in found.block.lines:
-        told = re.match(r"^(?:Current mode:\s+)?(enforcing|permissive|disabled)$", line.text.strip(), re.IGNORECASE)
+        told = re.match(
+            r"^(?:Current mode:\s+)?(enforcing|permissive|disabled)$", line.text.strip(), re.IGNORECASE
+        )
         if told:
             yield SelinuxMode(mode=told[1].lower(), source=TEXT)  # type: ignore[arg-type] # one of the three words
 
 
 KNOWN = (*SETTINGS, "net.core.bpf_jit_harden")
-ASSIGNED = re.compile(r"^\s*(?P<name>" + "|".join(re.escape(name) for name in KNOWN) + r")\s*=\s*(?P<value>-?\d+)\s*$")
+ASSIGNED = re.compile(
+    r"^\s*(?P<name>" + "|".join(re.escape(name) for name in KNOWN) + r")\s*=\s*(?P<value>-?\d+)\s*$"
+)
 
 
 @check.reader(command=r"(?:\S*/)?(?:sysctl|cat)\b.*(?:userns|user_namespaces|bpf_jit_harden)")
@@ -193,7 +229,13 @@ def kernel_setting(found: FoundBlock) -> Iterator[KernelSettings | BpfJitHarden]
         paths = arguments(command)
         if command.startswith("cat") and len(paths) == len(lines):
             names = [path.removeprefix("/proc/sys/").replace("/", ".") for path in paths]
-            values.update({name: value for name, value in zip(names, lines, strict=True) if name in KNOWN and value.isdecimal()})
+            values.update(
+                {
+                    name: value
+                    for name, value in zip(names, lines, strict=True)
+                    if name in KNOWN and value.isdecimal()
+                }
+            )
     harden = values.pop("net.core.bpf_jit_harden", None)
     if harden is not None:
         yield BpfJitHarden(value=int(harden), source=TEXT)
@@ -207,7 +249,8 @@ NVIDIA = re.compile(
 
 
 @check.reader(
-    starts=r"\bNVIDIA_(?:VISIBLE_DEVICES|DRIVER_CAPABILITIES|REQUIRE_\w+|DISABLE_REQUIRE)[\"']?\s*(?:=|:\s)", max_lines=1
+    starts=r"\bNVIDIA_(?:VISIBLE_DEVICES|DRIVER_CAPABILITIES|REQUIRE_\w+|DISABLE_REQUIRE)[\"']?\s*(?:=|:\s)",
+    max_lines=1,
 )
 def image_variables(found: FoundBlock) -> Iterator[ImageVariables]:
     """The variables wherever they stand: an environment, ``docker inspect``, a Dockerfile, a compose file."""

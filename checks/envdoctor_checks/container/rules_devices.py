@@ -7,17 +7,19 @@ from envdoctor_checks.container.advice import NODES, NVML, PROVE, START, UPGRADE
 from envdoctor_checks.container.check import check
 from envdoctor_checks.container.facts import (
     NOBODY,
-    BpfJitHarden,
     ContainerEngine,
     DeviceRules,
-    EngineInfo,
-    Engines,
     Identity,
     ProcessLabel,
+    UidMap,
+)
+from envdoctor_checks.container.facts_host import (
+    BpfJitHarden,
+    EngineInfo,
+    Engines,
     SelinuxMode,
     ToolkitConfig,
     ToolkitFiles,
-    UidMap,
 )
 from envdoctor_checks.container.symptoms import AvcDenied, DeviceRulesFailed, Launched, Reloaded
 from envdoctor_checks.driver.facts import DeviceNodes, NvmlFailed, NvmlInit
@@ -37,7 +39,10 @@ def devices_lost_after_reload(
     denied = rules is not None and not rules.allows(NVIDIA_MAJOR)
     if rules is not None and not denied:
         return
-    evidence = [init.shows("nvmlInit", init.name), nodes.shows("device files", ", ".join(each.path for each in nodes.gpus))]
+    evidence = [
+        init.shows("nvmlInit", init.name),
+        nodes.shows("device files", ", ".join(each.path for each in nodes.gpus)),
+    ]
     if rules is not None:
         evidence.append(rules.shows("device rules", "none for major 195"))
     yield _lost(Confidence.CERTAIN if denied else Confidence.LIKELY, tuple(evidence), seen=True)
@@ -45,7 +50,10 @@ def devices_lost_after_reload(
 
 @devices_lost_after_reload.sign
 def _unknown_error(
-    said: NvmlFailed, reloads: tuple[Reloaded, ...], config: ToolkitConfig | None, launches: tuple[Launched, ...]
+    said: NvmlFailed,
+    reloads: tuple[Reloaded, ...],
+    config: ToolkitConfig | None,
+    launches: tuple[Launched, ...],
 ) -> Findings:
     """On a host NVML hardly ever says so; in a container it means that opening the device was refused."""
     if said.name != UNKNOWN or (config is not None and config.no_cgroups):
@@ -84,7 +92,9 @@ def _lost(confidence: Confidence, evidence: tuple[Evidence, ...], *, seen: bool)
             Change(
                 title="or hand out GPUs by CDI, or let docker manage the groups itself",
                 reach=Reach.HOST,
-                example=('{"exec-opts": ["native.cgroupdriver=cgroupfs"]}   # /etc/docker/daemon.json, then restart docker',),
+                example=(
+                    '{"exec-opts": ["native.cgroupdriver=cgroupfs"]}   # /etc/docker/daemon.json, then restart docker',
+                ),
                 needs_restart="container",
             ),
         ),
@@ -106,7 +116,10 @@ ALLOW_ROOTLESS = Run(
 
 @check.rule
 def rootless_needs_no_cgroups(
-    said: DeviceRulesFailed, config: ToolkitConfig | None, info: EngineInfo | None, launches: tuple[Launched, ...]
+    said: DeviceRulesFailed,
+    config: ToolkitConfig | None,
+    info: EngineInfo | None,
+    launches: tuple[Launched, ...],
 ) -> Findings:
     """Rootless engine and no-cgroups is not true."""
     if said.why != "permission" or (config is not None and config.no_cgroups):
@@ -138,13 +151,17 @@ def no_cgroups_on_rootful(config: ToolkitConfig, engines: Engines) -> Findings:
 
 
 @no_cgroups_on_rootful.sign
-def _unknown_error_without_cgroups(said: NvmlFailed, config: ToolkitConfig, info: EngineInfo | None) -> Findings:
+def _unknown_error_without_cgroups(
+    said: NvmlFailed, config: ToolkitConfig, info: EngineInfo | None
+) -> Findings:
     """The files are mounted, and nobody allowed the devices."""
     if said.name == UNKNOWN and config.no_cgroups and not (info is not None and info.rootless):
         yield _permissions_left_out(config, (said.evidence(),), Severity.ERROR)
 
 
-def _permissions_left_out(config: ToolkitConfig, evidence: tuple[Evidence, ...], severity: Severity) -> Finding:
+def _permissions_left_out(
+    config: ToolkitConfig, evidence: tuple[Evidence, ...], severity: Severity
+) -> Finding:
     seen = severity is Severity.ERROR
     return Finding(
         title="no-cgroups = true: containers of an engine that root runs are not allowed to open the GPUs",
@@ -155,7 +172,10 @@ def _permissions_left_out(config: ToolkitConfig, evidence: tuple[Evidence, ...],
         remedies=(
             Run(
                 title="set no-cgroups = false",
-                commands=("nvidia-ctk config --set nvidia-container-cli.no-cgroups=false --in-place", "systemctl restart docker"),
+                commands=(
+                    "nvidia-ctk config --set nvidia-container-cli.no-cgroups=false --in-place",
+                    "systemctl restart docker",
+                ),
                 reach=Reach.HOST,
                 needs_root=True,
                 caveat="Rootless engines of this host then need CDI, or a configuration of their own.",
@@ -181,7 +201,11 @@ def rootless_group_dropped(identity: Identity, ids: UidMap, nodes: DeviceNodes) 
     """The group that may open the GPU is dropped in the user namespace."""
     if ids.identity or NOBODY not in identity.groups:
         return
-    closed = [each for each in nodes.nodes if each.openable is False and each.mode is not None and int(each.mode, 8) & 0o060 == 0o060]
+    closed = [
+        each
+        for each in nodes.nodes
+        if each.openable is False and each.mode is not None and int(each.mode, 8) & 0o060 == 0o060
+    ]
     foreign = [each for each in closed if each.group in (str(NOBODY), "nobody", "nogroup")]
     if not foreign:
         return
@@ -194,7 +218,9 @@ def rootless_group_dropped(identity: Identity, ids: UidMap, nodes: DeviceNodes) 
         evidence=(
             nodes.shows(node.path, f"{node.mode} {node.owner}:{node.group}"),
             identity.shows("groups", ", ".join(str(each) for each in identity.groups)),
-            ids.shows("uid_map", "; ".join(f"{each.inside} {each.outside} {each.count}" for each in ids.ranges[:4])),
+            ids.shows(
+                "uid_map", "; ".join(f"{each.inside} {each.outside} {each.count}" for each in ids.ranges[:4])
+            ),
         ),
         remedies=(KEEP_GROUPS,),
         breaks=(NODES,),
@@ -209,14 +235,19 @@ def _group_devices_from_rootless(
     if said.name != NO_PERMISSION:
         return
     grouped = [each for each in nodes.nodes if each.mode is not None and int(each.mode, 8) & 0o066 == 0o060]
-    rootless = (info is not None and info.rootless) or any(each.engine == "podman" and not each.root for each in launches)
+    rootless = (info is not None and info.rootless) or any(
+        each.engine == "podman" and not each.root for each in launches
+    )
     if not grouped or not rootless:
         return
     yield Finding(
         title=f"{grouped[0].path} is for the group {grouped[0].group} only, which a rootless container loses",
         subject=f"file:{grouped[0].path}",
         confidence=Confidence.LIKELY,
-        evidence=(said.evidence(), nodes.shows(grouped[0].path, f"{grouped[0].mode} {grouped[0].owner}:{grouped[0].group}")),
+        evidence=(
+            said.evidence(),
+            nodes.shows(grouped[0].path, f"{grouped[0].mode} {grouped[0].owner}:{grouped[0].group}"),
+        ),
         remedies=(KEEP_GROUPS,),
         breaks=(NODES,),
         shows=(NVML,),
@@ -230,7 +261,9 @@ ALLOW_DEVICES = Run(
     needs_root=True,
     caveat="All containers may then use all devices that they are given.",
 )
-WITHOUT_LABEL = Relaunch(adds="--security-opt label=disable", why="which turns SELinux's separation off for this container alone")
+WITHOUT_LABEL = Relaunch(
+    adds="--security-opt label=disable", why="which turns SELinux's separation off for this container alone"
+)
 
 
 @check.rule
@@ -238,28 +271,53 @@ def selinux_denies_devices(label: ProcessLabel, nodes: DeviceNodes) -> Findings:
     """SELinux keeps the container from the GPU devices."""
     if label.label is None or ":container" not in label.label:
         return
-    closed = [each for each in nodes.nodes if each.openable is False and each.mode is not None and int(each.mode, 8) & 0o006 == 0o006]
+    closed = [
+        each
+        for each in nodes.nodes
+        if each.openable is False and each.mode is not None and int(each.mode, 8) & 0o006 == 0o006
+    ]
     if closed:
         node = closed[0]
-        evidence = (label.shows("label", label.label), nodes.shows(node.path, f"mode {node.mode}, cannot be opened"))
-        yield _denied(Confidence.CERTAIN, f"{node.path} is open to all, and this container's label may not use it", evidence, seen=False)
+        evidence = (
+            label.shows("label", label.label),
+            nodes.shows(node.path, f"mode {node.mode}, cannot be opened"),
+        )
+        yield _denied(
+            Confidence.CERTAIN,
+            f"{node.path} is open to all, and this container's label may not use it",
+            evidence,
+            seen=False,
+        )
 
 
 @selinux_denies_devices.sign
 def _avc(said: AvcDenied) -> Findings:
     """The audit log says what was denied to a container's domain."""
-    device = said.what.startswith("chr_file") or said.target_type in ("xserver_misc_device_t", "device_t", "dri_device_t")
+    device = said.what.startswith("chr_file") or said.target_type in (
+        "xserver_misc_device_t",
+        "device_t",
+        "dri_device_t",
+    )
     if device:
         title = f"SELinux denied {said.what} to a container ({said.source_type} on {said.target_type})"
         yield _denied(Confidence.CERTAIN, title, (said.evidence("audit log"),), seen=True)
 
 
 @selinux_denies_devices.sign
-def _permission_while_enforcing(said: NvmlFailed, mode: SelinuxMode, launches: tuple[Launched, ...], nodes: DeviceNodes | None) -> Findings:
+def _permission_while_enforcing(
+    said: NvmlFailed, mode: SelinuxMode, launches: tuple[Launched, ...], nodes: DeviceNodes | None
+) -> Findings:
     """Insufficient Permissions in a container of an enforcing host whose device files are open to all."""
-    if said.name != NO_PERMISSION or mode.mode != "enforcing" or not launches or any(each.selinux_relabel for each in launches):
+    if (
+        said.name != NO_PERMISSION
+        or mode.mode != "enforcing"
+        or not launches
+        or any(each.selinux_relabel for each in launches)
+    ):
         return
-    if nodes is not None and any(each.mode is not None and int(each.mode, 8) & 0o006 != 0o006 for each in nodes.nodes):
+    if nodes is not None and any(
+        each.mode is not None and int(each.mode, 8) & 0o006 != 0o006 for each in nodes.nodes
+    ):
         return
     title = "SELinux is enforcing, and the container may not open the GPU"
     yield _denied(Confidence.LIKELY, title, (said.evidence(), mode.shows("SELinux", mode.mode)), seen=True)
@@ -275,7 +333,9 @@ def _denied(confidence: Confidence, title: str, evidence: tuple[Evidence, ...], 
         remedies=(WITHOUT_LABEL, ALLOW_DEVICES),
         breaks=(NODES,),
         shows=(NVML,) if seen else (),
-        asks=() if confidence is Confidence.CERTAIN else (Ask("ausearch -m AVC -ts recent", "what SELinux denied"),),
+        asks=()
+        if confidence is Confidence.CERTAIN
+        else (Ask("ausearch -m AVC -ts recent", "what SELinux denied"),),
     )
 
 
@@ -299,7 +359,10 @@ def bpf_jit_harden(said: DeviceRulesFailed, harden: BpfJitHarden | None) -> Find
         confidence=Confidence.CERTAIN if harden is not None else Confidence.LIKELY,
         detail="The toolkit reads the filter program of the control group, puts its own rules in front and loads both. With full "
         "hardening the kernel gives nothing but zeros to read, and refuses what is made of them.",
-        evidence=(said.evidence(), *((harden.shows("net.core.bpf_jit_harden", harden.value),) if harden else ())),
+        evidence=(
+            said.evidence(),
+            *((harden.shows("net.core.bpf_jit_harden", harden.value),) if harden else ()),
+        ),
         remedies=(LOWER_HARDENING, UPGRADE_TOOLKIT, USE_CDI),
         breaks=(START,),
         shows=(START,),

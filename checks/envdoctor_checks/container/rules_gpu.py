@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from envdoctor.api import Ask, Change, Confidence, Evidence, Finding, Findings, Outcome, Reach, Relaunch, Run, Severity
+from envdoctor.api import (
+    Ask,
+    Change,
+    Confidence,
+    Evidence,
+    Finding,
+    Findings,
+    Outcome,
+    Reach,
+    Relaunch,
+    Run,
+    Severity,
+)
 from envdoctor_checks.container.advice import AVAILABLE, LIBCUDA, NODES, request_gpus
 from envdoctor_checks.container.check import check
 from envdoctor_checks.container.facts import ContainerEngine, ImageKind, ImageVariables, Preload
@@ -43,7 +55,11 @@ INTERCEPTORS = {
 
 @check.rule
 def gpu_not_requested(
-    engine: ContainerEngine, image: ImageKind, variables: ImageVariables, nodes: DeviceNodes, torch: TorchBuild
+    engine: ContainerEngine,
+    image: ImageKind,
+    variables: ImageVariables,
+    nodes: DeviceNodes,
+    torch: TorchBuild,
 ) -> Findings:
     """The container was started without GPUs (no --gpus, NVIDIA_VISIBLE_DEVICES unset or void)."""
     if engine.engine is None or nodes.nodes or image.cuda is None or not torch.torch_cuda:
@@ -88,7 +104,10 @@ def _started_without(
         title="the container was started without GPUs: nothing of the driver was mounted",
         confidence=Confidence.CERTAIN if sure else Confidence.LIKELY,
         detail="nvidia-smi and libcuda are no part of an image; the engine mounts the host's when GPUs are asked for.",
-        evidence=(*(each.evidence() for each in seen[:2]), *(each.evidence("as started") for each in plain[:1])),
+        evidence=(
+            *(each.evidence() for each in seen[:2]),
+            *(each.evidence("as started") for each in plain[:1]),
+        ),
         remedies=(request_gpus("the engine only gives GPUs that were asked for"),),
         breaks=(NODES, LIBCUDA),
         shows=(AVAILABLE,),
@@ -120,9 +139,15 @@ NARROW = (
 
 
 @check.rule
-def visible_devices_from_image(engine: ContainerEngine, variables: ImageVariables, nodes: DeviceNodes) -> Findings:
+def visible_devices_from_image(
+    engine: ContainerEngine, variables: ImageVariables, nodes: DeviceNodes
+) -> Findings:
     """The image itself sets NVIDIA_VISIBLE_DEVICES=all and defeats the scheduler's choice."""
-    if engine.engine == "kubernetes" and variables.values.get("NVIDIA_VISIBLE_DEVICES") == "all" and len(nodes.gpus) > 1:
+    if (
+        engine.engine == "kubernetes"
+        and variables.values.get("NVIDIA_VISIBLE_DEVICES") == "all"
+        and len(nodes.gpus) > 1
+    ):
         yield Finding(
             title=f"NVIDIA_VISIBLE_DEVICES=all in a pod: it sees all {len(nodes.gpus)} GPUs of the node, whatever it was given",
             subject="variable:NVIDIA_VISIBLE_DEVICES",
@@ -147,7 +172,11 @@ def _more_than_asked(limits: tuple[GpuLimit, ...], variables: ImageVariables, gp
         confidence=Confidence.LIKELY,
         detail="The toolkit obeys the variable wherever it comes from. What the image sets wins where the device plugin sets nothing, "
         "and processes then share GPUs that the scheduler gave to others.",
-        evidence=(limits[0].evidence("request"), variables.shows("NVIDIA_VISIBLE_DEVICES", "all"), gpus.shows("GPUs seen", seen)),
+        evidence=(
+            limits[0].evidence("request"),
+            variables.shows("NVIDIA_VISIBLE_DEVICES", "all"),
+            gpus.shows("GPUs seen", seen),
+        ),
         remedies=NARROW,
     )
 
@@ -174,11 +203,16 @@ ADD_COMPUTE = (
     Change(
         title="include compute in a device request, or name gpu alone",
         reach=Reach.CONTAINER,
-        example=("capabilities: [gpu]   # in compose.yaml; or [gpu, compute, utility]", "docker run --gpus 'all,\"capabilities=compute,utility\"' ..."),
+        example=(
+            "capabilities: [gpu]   # in compose.yaml; or [gpu, compute, utility]",
+            "docker run --gpus 'all,\"capabilities=compute,utility\"' ...",
+        ),
         needs_restart="container",
     ),
 )
-DRIVER_CAPABILITIES = frozenset({"compute", "utility", "graphics", "video", "display", "compat32", "ngx", "all"})
+DRIVER_CAPABILITIES = frozenset(
+    {"compute", "utility", "graphics", "video", "display", "compat32", "ngx", "all"}
+)
 
 
 def _lacks_compute(names: frozenset[str]) -> bool:
@@ -187,7 +221,9 @@ def _lacks_compute(names: frozenset[str]) -> bool:
 
 
 @check.rule
-def capabilities_without_compute(variables: ImageVariables, libraries: UserLibraries, nodes: DeviceNodes) -> Findings:
+def capabilities_without_compute(
+    variables: ImageVariables, libraries: UserLibraries, nodes: DeviceNodes
+) -> Findings:
     """NVIDIA_DRIVER_CAPABILITIES lacks compute, so libcuda is not mounted."""
     told = variables.values.get("NVIDIA_DRIVER_CAPABILITIES", "")
     if not _lacks_compute(frozenset(told.split(","))) or libraries.of("libcuda.so.1") or not nodes.gpus:
@@ -195,7 +231,10 @@ def capabilities_without_compute(variables: ImageVariables, libraries: UserLibra
     yield Finding(
         title=f"NVIDIA_DRIVER_CAPABILITIES={told}: without compute the container gets no libcuda",
         subject="variable:NVIDIA_DRIVER_CAPABILITIES",
-        evidence=(variables.shows("NVIDIA_DRIVER_CAPABILITIES", told), libraries.shows("libcuda.so.1", "nowhere")),
+        evidence=(
+            variables.shows("NVIDIA_DRIVER_CAPABILITIES", told),
+            libraries.shows("libcuda.so.1", "nowhere"),
+        ),
         remedies=ADD_COMPUTE,
         breaks=(LIBCUDA,),
     )
@@ -254,7 +293,9 @@ def ld_preload_interceptor(preload: Preload, failed: tuple[CudaFailed, ...]) -> 
 
 
 @ld_preload_interceptor.sign
-def _interceptor_failed(said: PreloadSpoke, failed: tuple[CudaFailed, ...], others: tuple[PreloadSpoke, ...]) -> Findings:
+def _interceptor_failed(
+    said: PreloadSpoke, failed: tuple[CudaFailed, ...], others: tuple[PreloadSpoke, ...]
+) -> Findings:
     """The library, or the loader about it, tells of a failure."""
     if not said.failed:
         if failed and not any(each.failed for each in others):
@@ -266,7 +307,12 @@ def _interceptor_failed(said: PreloadSpoke, failed: tuple[CudaFailed, ...], othe
                 evidence=(said.evidence(),),
                 remedies=(_without(),),
                 breaks=(AVAILABLE,),
-                asks=(Ask("CUDA_DISABLE_CONTROL=true python -c 'import torch; torch.cuda.init()'", "whether CUDA works without it"),),
+                asks=(
+                    Ask(
+                        "CUDA_DISABLE_CONTROL=true python -c 'import torch; torch.cuda.init()'",
+                        "whether CUDA works without it",
+                    ),
+                ),
             )
         return
     yield Finding(
@@ -317,7 +363,9 @@ def apptainer_host_libs_newer(said: VersionNotFound) -> Findings:
             Change(
                 title="or take the distribution's own libraries out of nvliblist.conf",
                 reach=Reach.HOST,
-                example=(f"# in /etc/apptainer/nvliblist.conf: comment the line of {library}, libGL.so, libEGL.so, libGLX.so, libGLdispatch.so",),
+                example=(
+                    f"# in /etc/apptainer/nvliblist.conf: comment the line of {library}, libGL.so, libEGL.so, libGLX.so, libGLdispatch.so",
+                ),
             ),
             Run(
                 title="or let nvidia-container-cli choose the files",

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from envdoctor.api import Ask, Change, Confidence, Evidence, Finding, Findings, Platform, Reach, Relaunch, Run, Severity
+from envdoctor.api import (
+    Ask,
+    Change,
+    Confidence,
+    Evidence,
+    Finding,
+    Findings,
+    Platform,
+    Reach,
+    Relaunch,
+    Run,
+    Severity,
+)
 from envdoctor.tables import compare_releases
 from envdoctor_checks.container.advice import JOB, NODES, START
 from envdoctor_checks.container.check import check
-from envdoctor_checks.container.facts import ContainerdConfig, EngineInfo, KernelSettings, NodeGpus, PidsLimit, ProcessLabel
+from envdoctor_checks.container.facts import PidsLimit, ProcessLabel
+from envdoctor_checks.container.facts_host import ContainerdConfig, EngineInfo, KernelSettings, NodeGpus
 from envdoctor_checks.container.symptoms import (
     DevicePluginBlind,
     GpuUnschedulable,
@@ -38,7 +51,9 @@ def seccomp_blocks_clone3(
         return
     glibc = platform.libc_version if platform else None
     new_glibc = glibc is not None and compare_releases(glibc, CLONE3_GLIBC) >= 0
-    if said.error is None and not (old or (new_glibc and launches and limit is not None and limit.limit is None)):
+    if said.error is None and not (
+        old or (new_glibc and launches and limit is not None and limit.limit is None)
+    ):
         return
     evidence: list[Evidence] = [said.evidence()]
     if info is not None and version:
@@ -49,7 +64,7 @@ def seccomp_blocks_clone3(
         title="the engine's seccomp profile refuses clone3, by which this image's glibc starts threads",
         confidence=Confidence.CERTAIN if old else Confidence.LIKELY,
         detail="From 2.34 on glibc starts threads with clone3 and falls back only when the kernel says that there is no such call. "
-        "Profiles before docker 20.10.10 (and an old libseccomp or runc) answer \"not permitted\" instead. Limits of tasks "
+        'Profiles before docker 20.10.10 (and an old libseccomp or runc) answer "not permitted" instead. Limits of tasks '
         "and memory have no part in it.",
         evidence=tuple(evidence),
         remedies=(
@@ -65,7 +80,10 @@ def seccomp_blocks_clone3(
             ),
             Run(
                 title="upgrade docker to 20.10.10 or later, with runc and libseccomp",
-                commands=("apt-get install --only-upgrade docker-ce containerd.io libseccomp2", "systemctl restart docker"),
+                commands=(
+                    "apt-get install --only-upgrade docker-ce containerd.io libseccomp2",
+                    "systemctl restart docker",
+                ),
                 reach=Reach.HOST,
                 needs_root=True,
                 caveat="Restarting the daemon stops the running containers unless live-restore is on.",
@@ -73,7 +91,14 @@ def seccomp_blocks_clone3(
         ),
         breaks=(JOB,),
         shows=(JOB,),
-        asks=() if old else (Ask("docker version; grep Seccomp /proc/self/status", "the engine's release, and whether a filter is on"),),
+        asks=()
+        if old
+        else (
+            Ask(
+                "docker version; grep Seccomp /proc/self/status",
+                "the engine's release, and whether a filter is on",
+            ),
+        ),
     )
 
 
@@ -132,7 +157,9 @@ def apparmor_blocks_userns(
         ),
         breaks=(START,),
         shows=(START,),
-        asks=() if certain else (Ask("sysctl kernel.apparmor_restrict_unprivileged_userns", "whether it is 1"),),
+        asks=()
+        if certain
+        else (Ask("sysctl kernel.apparmor_restrict_unprivileged_userns", "whether it is 1"),),
     )
 
 
@@ -182,7 +209,10 @@ RUNTIME_FIXES = (
     ),
     Run(
         title="or make nvidia the default runtime of the node's containerd",
-        commands=("nvidia-ctk runtime configure --runtime=containerd --set-as-default", "systemctl restart containerd"),
+        commands=(
+            "nvidia-ctk runtime configure --runtime=containerd --set-as-default",
+            "systemctl restart containerd",
+        ),
         reach=Reach.HOST,
         needs_root=True,
         caveat="k3s and RKE2 write the file themselves and find the runtime at their start: restart k3s or rke2-agent instead.",
@@ -208,7 +238,14 @@ def k8s_runtime_not_nvidia(said: DevicePluginBlind, config: ContainerdConfig | N
         remedies=RUNTIME_FIXES,
         breaks=(NODES,),
         shows=(NODES,),
-        asks=() if config else (Ask("containerd config dump | grep default_runtime_name; kubectl get runtimeclass", "which runtime starts the pods"),),
+        asks=()
+        if config
+        else (
+            Ask(
+                "containerd config dump | grep default_runtime_name; kubectl get runtimeclass",
+                "which runtime starts the pods",
+            ),
+        ),
     )
 
 
@@ -227,18 +264,27 @@ def _no_handler(said: RuntimeUnknown) -> Findings:
 
 
 @k8s_runtime_not_nvidia.sign
-def _no_gpu_offered(said: GpuUnschedulable, node: NodeGpus | None, config: ContainerdConfig | None, blind: tuple[DevicePluginBlind, ...]) -> Findings:
+def _no_gpu_offered(
+    said: GpuUnschedulable,
+    node: NodeGpus | None,
+    config: ContainerdConfig | None,
+    blind: tuple[DevicePluginBlind, ...],
+) -> Findings:
     """No node has a free GPU: all are taken, or none is offered."""
     if blind or (node is not None and node.gpus > 0):
         return
     plain = config is not None and "nvidia" not in (config.default_runtime or "runc")
     yield Finding(
-        title="no node offers a GPU" if node is not None else "no node has a free GPU: all are taken, or the nodes offer none",
+        title="no node offers a GPU"
+        if node is not None
+        else "no node has a free GPU: all are taken, or the nodes offer none",
         severity=Severity.ERROR if node is not None or plain else Severity.WARNING,
         confidence=Confidence.LIKELY if node is not None or plain else Confidence.POSSIBLE,
         evidence=(said.evidence(),),
         remedies=RUNTIME_FIXES,
         breaks=(NODES,),
         shows=(NODES,),
-        asks=(Ask("kubectl describe nodes | grep -A8 Allocatable", "whether nvidia.com/gpu is offered at all"),),
+        asks=(
+            Ask("kubectl describe nodes | grep -A8 Allocatable", "whether nvidia.com/gpu is offered at all"),
+        ),
     )

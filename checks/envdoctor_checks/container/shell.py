@@ -12,7 +12,22 @@ from envdoctor.text.words import program, words
 
 QUIET = frozenset({"cd", "export", "set", "true", "sleep", "."})
 """Commands that print nothing."""
-RUNNERS = frozenset({"docker", "podman", "kubectl", "docker-compose", "sudo", "env", "sh", "bash", "apptainer", "singularity", "ssh", "srun"})
+RUNNERS = frozenset(
+    {
+        "docker",
+        "podman",
+        "kubectl",
+        "docker-compose",
+        "sudo",
+        "env",
+        "sh",
+        "bash",
+        "apptainer",
+        "singularity",
+        "ssh",
+        "srun",
+    }
+)
 """Commands that only run another one, which `simple_commands` gives as well."""
 
 
@@ -32,7 +47,9 @@ def outputs(found: FoundBlock) -> Iterator[tuple[str, list[str]]]:
 
     Nothing is given where the lines cannot be told apart.
     """
-    commands = [each for each in simple_commands(found.block.command or "") if _name(each) not in QUIET | RUNNERS]
+    commands = [
+        each for each in simple_commands(found.block.command or "") if _name(each) not in QUIET | RUNNERS
+    ]
     lines = [line.text.strip() for line in found.block.lines if line.text.strip()]
     if "|" in (found.block.command or "") and len(commands) > 1:
         commands = _pipelines(found.block.command or "", commands)

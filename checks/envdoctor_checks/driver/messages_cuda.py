@@ -68,26 +68,31 @@ def cuda_error_words(match: re.Match[str]) -> CudaFailed:
     return CudaFailed(code=WORDS[match[0].lower()])
 
 
-@check.message(
-    r"(?i)(?:\bError |CUDA (?:driver )?error:? |cuInit\S* (?:returned|failed with|=|->|gave|results in)\s*(?:error )?"
-    r"|\[|UNKNOWN_CUDA_ERROR \()(3|34|100|101|802|803|804|999)\b(?=[:)\]\s]|$).*?(?:cu[A-Z]|CUDA|system|compat|$)",
-    needles=(
-        "error 8",
-        "error 999",
-        "error: 999",
-        "error: 8",
-        "error 34",
-        "error 100",
-        "cuinit",
-        "unknown_cuda_error",
-    ),
-    sample="numba.cuda.cudadrv.driver.CudaAPIError: [999] Call to cuInit results in CUDA_ERROR_UNKNOWN",
+NUMBER = r"(?P<code>3|34|100|101|802|803|804|999)(?![\d.])"
+BEFORE = (
+    r"\bcuInit\b\S*(?: failed with| returned| gave| ->| =|:)?(?: error)?(?: code)?[ =:(\[]*",
+    r"\bCUDA (?:driver |runtime )?(?:error|failure)(?: code)?[ =:(\[]+",
+    r"UNKNOWN_CUDA_ERROR \(",
 )
-def cuda_error_number(match: re.Match[str]) -> CudaFailed | None:
-    """An error by its number, where the line speaks of CUDA."""
-    if re.search(r"(?i)cuda|cuinit", match.string) is None:
-        return None
-    return CudaFailed(code=int(match[1]))
+
+
+@check.message(
+    rf"\[{NUMBER}\] Call to cu\w+ results in"
+    + "".join(f"|{before}{NUMBER}" for before in BEFORE).replace("?P<code>", ""),
+    needles=(
+        "cuinit",
+        "cuda error",
+        "cuda driver error",
+        "cuda runtime error",
+        "cuda failure",
+        "cuda_error",
+        "call to cu",
+    ),
+    sample="cuInit(0) returned 999",
+)
+def cuda_error_number(match: re.Match[str]) -> CudaFailed:
+    """An error by its number, in the words of Numba, cupy, NCCL and test programs."""
+    return CudaFailed(code=int(next(number for number in match.groups() if number)))
 
 
 @check.message(

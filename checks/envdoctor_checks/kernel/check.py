@@ -3,5 +3,7 @@
 from envdoctor.api import Check
 
 check = Check(
-    "kernel", "what it takes to compile a kernel, and what compiling one says", package="envdoctor_checks.kernel"
+    "kernel",
+    "what it takes to compile a kernel, and what compiling one says",
+    package="envdoctor_checks.kernel",
 )

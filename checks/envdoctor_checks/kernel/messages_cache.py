@@ -94,8 +94,12 @@ def cleared(match: re.Match[str]) -> CacheCleared | None:
     return CacheCleared(path=path.strip("'\"")) if path else None
 
 
-@check.reader(starts=r"^d[rwxsStT-]{9}[.+@]?\s+\d+\s+\S+\s+\S+\s.*\s(?:\S*/)?\.nv(?:/ComputeCache)?/?$", max_lines=1)
+@check.reader(
+    starts=r"^d[rwxsStT-]{9}[.+@]?\s+\d+\s+\S+\s+\S+\s.*\s(?:\S*/)?\.nv(?:/ComputeCache)?/?$", max_lines=1
+)
 def nv_folder(found: FoundBlock) -> NvFolderListed:
     """``ls -la ~``, also through a filter."""
     words = found.block.lines[0].text.split()
-    return NvFolderListed(owner=words[2], mode=words[0], quote=found.block.lines[0].text, source=Source("text"))
+    return NvFolderListed(
+        owner=words[2], mode=words[0], quote=found.block.lines[0].text, source=Source("text")
+    )

@@ -24,7 +24,14 @@ GXX = r"(?:[\w.-]*-)?(?:g\+\+|c\+\+|clang\+\+)(?:-[\d.]+)?"
     rf"(?:unable to execute|command) '(?P<distutils>{GCC})'(?: failed)?: (?:No such file|command not found)|"
     rf"FileNotFoundError: \[Errno 2\] No such file or directory: '(?P<python>{GCC})'|"
     rf"(?:^|: )(?P<shell>{GCC}): (?:command )?not found|configure: error: no acceptable C compiler",
-    needles=("c compiler", "cmake_c_compiler", "unable to execute", "no such file", "command not found", ": not found"),
+    needles=(
+        "c compiler",
+        "cmake_c_compiler",
+        "unable to execute",
+        "no such file",
+        "command not found",
+        ": not found",
+    ),
     sample="RuntimeError: Failed to find C compiler. Please specify via CC environment variable.",
 )
 def c_compiler(match: re.Match[str]) -> CompilerNotFound:
@@ -38,7 +45,16 @@ def c_compiler(match: re.Match[str]) -> CompilerNotFound:
     rf"(?:unable to execute|command) '(?P<distutils>{GXX})'(?: failed)?: (?:No such file|command not found)|"
     rf"FileNotFoundError: \[Errno 2\] No such file or directory: '(?P<python>{GXX})'|(?:^|: )(?P<shell>{GXX}): (?:command )?not found|"
     r"(?:cannot execute|error trying to exec) [`'‘\"]?cc1plus|cannot find -lstdc\+\+",
-    needles=("c++ compiler", "invalidcxxcompiler", "cmake_cxx_compiler", "unable to execute", "no such file", "not found", "cc1plus", "-lstdc++"),
+    needles=(
+        "c++ compiler",
+        "invalidcxxcompiler",
+        "cmake_cxx_compiler",
+        "unable to execute",
+        "no such file",
+        "not found",
+        "cc1plus",
+        "-lstdc++",
+    ),
     sample="InductorError: InvalidCxxCompiler: No working C++ compiler found in torch._inductor.config.cpp.cxx: (None, 'some-g++')",
 )
 def cxx_compiler(match: re.Match[str]) -> CompilerNotFound:
@@ -50,7 +66,14 @@ def cxx_compiler(match: re.Match[str]) -> CompilerNotFound:
 @check.message(
     r"Compiler: (?P<name>\S+) is not found\.|Microsoft Visual C\+\+ 14\.\d+ or greater is required|MSVC is required to load C\+\+ extensions|"
     r"Cannot find compiler '(?P<nvcc>cl\.exe)' in PATH|'cl' is not recognized as an internal|Error checking compiler version for cl\b",
-    needles=("compiler: ", "microsoft visual c++", "msvc is required", "cl.exe", "'cl' is not", "version for cl"),
+    needles=(
+        "compiler: ",
+        "microsoft visual c++",
+        "msvc is required",
+        "cl.exe",
+        "'cl' is not",
+        "version for cl",
+    ),
     sample="torch._inductor.exc.InductorError: RuntimeError: Compiler: cl is not found.",
 )
 def msvc(match: re.Match[str]) -> CompilerNotFound:
@@ -60,7 +83,7 @@ def msvc(match: re.Match[str]) -> CompilerNotFound:
 
 
 @check.message(
-    r"^(?:(?P<by>(?:[A-Za-z]:)?[^\s:()]+\.\w+)[:(]\d+[^\n]*?)?(?:catastrophic |fatal )?error(?: C1083)?: ?(?:"
+    r"(?:(?P<by>(?:[A-Za-z]:)?[^\s:()]+\.\w+)[:(]\d+[^\n]*?)?(?:catastrophic |fatal )?error(?: C1083)?: ?(?:"
     r"(?P<gcc>[\w./+-]+): No such file or directory|'(?P<clang>[\w./+-]+)' file not found|"
     r"cannot open source file \"(?P<edg>[\w./+-]+)\"|[^':\n]*: '(?P<msvc>[\w./+-]+)': )",
     needles=("error: ", "error c1083"),
@@ -69,8 +92,9 @@ def msvc(match: re.Match[str]) -> CompilerNotFound:
 def header(match: re.Match[str]) -> HeaderNotFound | None:
     """GCC, Clang, nvcc's own front end and MSVC; only what is a header by its name."""
     name = match["gcc"] or match["clang"] or match["edg"] or match["msvc"]
-    if not re.search(r"\.(?:h|hh|hpp|hxx|cuh|inl)$", name) and "/" not in name and not re.fullmatch(r"[a-z_]+", name):
-        return None
+    is_header = re.search(r"\.(?:h|hh|hpp|hxx|cuh|inl)$", name) or "/" in name
+    if not is_header and not ("fatal" in match.group() and re.fullmatch(r"[a-z_]+", name)):
+        return None  # the standard library's have no ending: <vector>
     return HeaderNotFound(header=name, wanted_by=match["by"] or "")
 
 
@@ -98,7 +122,13 @@ def link_library(match: re.Match[str]) -> LinkLibraryNotFound:
 @check.message(
     r"unsupported option '-fopenmp'|libgomp\.spec: No such file|OpenMP support not found|OpenMP is not supported|"
     r"Could NOT find OpenMP(?!_CUDA)|fatal error: [^\n]*: -fopenmp",
-    needles=("-fopenmp", "libgomp.spec", "openmp support not found", "openmp is not supported", "could not find openmp"),
+    needles=(
+        "-fopenmp",
+        "libgomp.spec",
+        "openmp support not found",
+        "openmp is not supported",
+        "could not find openmp",
+    ),
     sample="clang: error: unsupported option '-fopenmp'",
 )
 def openmp(match: re.Match[str]) -> OpenmpRefused:
@@ -109,13 +139,23 @@ def openmp(match: re.Match[str]) -> OpenmpRefused:
 @check.message(
     r"Error: (?:no such instruction: [`'](?P<gas>\w+)|(?:unsupported instruction|operand type mismatch for|invalid instruction suffix for|unknown mnemonic) [`'](?P<other>\w+)|"
     r"selected processor does not support [`'](?P<arm>\w+))|error: (?:invalid instruction mnemonic|instruction requires:? \S+.*) '?(?P<llvm>\w*)",
-    needles=("no such instruction", "unsupported instruction", "operand type mismatch", "invalid instruction", "unknown mnemonic", "selected processor does not support", "instruction requires"),
+    needles=(
+        "no such instruction",
+        "unsupported instruction",
+        "operand type mismatch",
+        "invalid instruction",
+        "unknown mnemonic",
+        "selected processor does not support",
+        "instruction requires",
+    ),
     sample="/tmp/ccX.s: Assembler messages:\n/tmp/ccX.s:12: Error: no such instruction: `somenewinstruction %ymm0'",
     span=2,
 )
 def instruction(match: re.Match[str]) -> InstructionUnknown:
     """GNU as and LLVM's."""
-    return InstructionUnknown(instruction=match["gas"] or match["other"] or match["arm"] or match["llvm"] or "")
+    return InstructionUnknown(
+        instruction=match["gas"] or match["other"] or match["arm"] or match["llvm"] or ""
+    )
 
 
 @check.message(

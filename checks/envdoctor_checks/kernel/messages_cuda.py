@@ -28,7 +28,14 @@ PATH = r"(?P<{}>:?/[^\s'\"]*/nvcc(?:\.exe)?)"
     r"nvcc was not found|nvcc binary could not be|default cuda_home='(?P<default>[^']*)' doesn't exist|Could not find nvcc|"
     r"No CUDA compiler found|Failed to find nvcc|Could NOT find CUDA(?:Toolkit)? \(missing: [^)]*(?:NVCC|TOOLKIT_ROOT|INCLUDE_DIR|CUDART)|"
     r"CUDA_TOOLKIT_ROOT_DIR not found or specified|CMAKE_CUDA_COMPILER[^\n]*(?:NOTFOUND|is not a full path|No CMAKE_CUDA_COMPILER)|No CMAKE_CUDA_COMPILER could be found",
-    needles=("cuda_home", "nvcc", "could not find cuda", "cuda compiler found", "cuda_toolkit_root_dir", "cmake_cuda_compiler"),
+    needles=(
+        "cuda_home",
+        "nvcc",
+        "could not find cuda",
+        "cuda compiler found",
+        "cuda_toolkit_root_dir",
+        "cmake_cuda_compiler",
+    ),
     sample="OSError: CUDA_HOME environment variable is not set. Please set it to your CUDA install root.",
 )
 def nvcc_not_found(match: re.Match[str]) -> NvccNotFound:
@@ -51,6 +58,7 @@ def toolkit_part(match: re.Match[str]) -> ToolkitPartNotFound:
 
 @check.message(
     r"The detected CUDA version \((?P<nvcc>[\d.]+)\) mismatches the version that was used to compile\s+PyTorch \((?P<torch>[\d.]+)\)|"
+    r"The detected CUDA version \(%s\) mismatches[^\n]*', '(?P<raw>[\d.]+)', '(?P<raw_torch>[\d.]+)'|"
     r"Installed CUDA version (?P<ds>[\d.]+) does not match the version torch was compiled with (?P<ds_torch>[\d.]+)|"
     r"does not match the version used to compile Pytorch binaries\.\s+Pytorch binaries were compiled with Cuda (?P<apex>[\d.]*\d)",
     needles=("mismatches the version", "does not match the version"),
@@ -60,7 +68,8 @@ def toolkit_part(match: re.Match[str]) -> ToolkitPartNotFound:
 def cuda_mismatch(match: re.Match[str]) -> CudaMismatch:
     """torch.utils.cpp_extension, DeepSpeed and apex. A minor difference is a warning of its own, and no fault."""
     return CudaMismatch(
-        nvcc_cuda=match["nvcc"] or match["ds"], torch_cuda=match["torch"] or match["ds_torch"] or match["apex"]
+        nvcc_cuda=match["nvcc"] or match["raw"] or match["ds"],
+        torch_cuda=match["torch"] or match["raw_torch"] or match["ds_torch"] or match["apex"],
     )
 
 
@@ -79,7 +88,12 @@ def headers_differ(match: re.Match[str]) -> HeadersDiffer:
     r"ptxas fatal\s*: +Value '(?P<ptxas>sm_\w+)' is not defined for option 'gpu-name'|"
     r"nvcc fatal\s*: +(?:Unsupported gpu architecture '(?P<nvcc>\w+)'|Value '(?P<value>\w+)' is not defined for option 'gpu-(?:architecture|code)')|"
     r"'(?P<llvm>sm_\w+)' is not a recognized processor for this target|Unknown CUDA arch \((?P<torch>[\d.]+\w?)\) or GPU not supported",
-    needles=("is not defined for option", "unsupported gpu architecture", "is not a recognized processor", "unknown cuda arch"),
+    needles=(
+        "is not defined for option",
+        "unsupported gpu architecture",
+        "is not a recognized processor",
+        "unknown cuda arch",
+    ),
     sample="ptxas fatal   : Value 'sm_999a' is not defined for option 'gpu-name'",
 )
 def gpu_name(match: re.Match[str]) -> GpuNameUnknown:
@@ -106,7 +120,13 @@ def assembler_used(match: re.Match[str]) -> AssemblerUsed:
 @check.message(
     r"PTX was compiled with an unsupported toolchain|CUDA_ERROR_UNSUPPORTED_PTX_VERSION|cudaErrorUnsupportedPtxVersion|"
     r"fatal\s*: Unsupported \.version (?P<ptx>[\d.]+); current version is '(?P<known>[\d.]+)'|(?i:ptx) version (?P<other>[\d.]+) is too new",
-    needles=("unsupported toolchain", "unsupported_ptx_version", "unsupportedptxversion", "unsupported .version", "is too new"),
+    needles=(
+        "unsupported toolchain",
+        "unsupported_ptx_version",
+        "unsupportedptxversion",
+        "unsupported .version",
+        "is too new",
+    ),
     sample="RuntimeError: CUDA error: the provided PTX was compiled with an unsupported toolchain.",
 )
 def ptx_too_new(match: re.Match[str]) -> PtxTooNew:
@@ -130,7 +150,15 @@ def image_invalid(match: re.Match[str]) -> ImageInvalid:
     r"CppCompileError: C\+\+ compile error|(?P<ptxas>PTXASError: PTXAS error|Internal Triton PTX codegen error)|"
     r"(?P<extension>Error building extension '[^']*'|Error compiling objects for extension|Ninja build failed|ninja: build stopped: subcommand failed)|"
     r"(?P<triton>CalledProcessError: Command '\['(?P<cc>[^']+)', '[^']*(?:main\.c|cuda_utils\.c|__triton_launcher\.c)'.*returned non-zero exit status)",
-    needles=("cppcompileerror", "ptxas", "ptx codegen error", "building extension", "compiling objects", "ninja", "calledprocesserror"),
+    needles=(
+        "cppcompileerror",
+        "ptxas",
+        "ptx codegen error",
+        "building extension",
+        "compiling objects",
+        "ninja",
+        "calledprocesserror",
+    ),
     sample="torch._inductor.exc.InductorError: CppCompileError: C++ compile error",
 )
 def compile_failed(match: re.Match[str]) -> CompileFailed:
@@ -139,7 +167,11 @@ def compile_failed(match: re.Match[str]) -> CompileFailed:
         return CompileFailed(what="extension")
     if match["ptxas"]:
         return CompileFailed(what="triton", command="ptxas")
-    return CompileFailed(what="triton", command=match["cc"]) if match["triton"] else CompileFailed(what="inductor")
+    return (
+        CompileFailed(what="triton", command=match["cc"])
+        if match["triton"]
+        else CompileFailed(what="inductor")
+    )
 
 
 @check.message(

@@ -37,7 +37,8 @@ def triton_not_found(match: re.Match[str]) -> TritonNotFound:
 def triton_name_missing(match: re.Match[str]) -> TritonNameMissing:
     """torch, and packages with kernels, import names that come and go between releases."""
     return TritonNameMissing(
-        module=match["module"] or match["of"] or match["missing"], name=match["name"] or match["attribute"] or ""
+        module=match["module"] or match["of"] or match["missing"],
+        name=match["name"] or match["attribute"] or "",
     )
 
 

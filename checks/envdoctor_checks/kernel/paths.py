@@ -7,12 +7,18 @@ import re
 from envdoctor_checks.kernel.facts import CacheKind
 
 SHAPES: tuple[tuple[CacheKind, str], ...] = (
-    ("triton", r"[/\\]\.triton(?:[/\\]|$)|[/\\]triton[/\\](?:cache|\d+)(?:[/\\]|$)|[/\\]triton[_-]cache|(?:^|[/\\])[A-Z2-7]{52}(?:[/\\]|$)|/tmp\.pid_\d+|[/\\][A-Za-z0-9_-]{43}[/\\]"),
-    ("inductor", r"torchinductor|torch_inductor|[/\\]inductor(?:[_-]?cache)?(?:[/\\]|$)|[/\\]torch[_-]?compile[_-]?cache|[/\\]aotautograd[/\\]|[/\\]fxgraph[/\\]"),
+    (
+        "triton",
+        r"[/\\]\.triton(?:[/\\]|$)|[/\\]triton[/\\](?:cache|\d+)(?:[/\\]|$)|[/\\]triton[_-]cache|(?:^|[/\\])[A-Z2-7]{52}(?:[/\\]|$)|/tmp\.pid_\d+",
+    ),
+    (
+        "inductor",
+        r"torchinductor|torch_inductor|[/\\]inductor(?:[_-]?cache)?(?:[/\\]|$)|[/\\]torch[_-]?compile[_-]?cache|[/\\]aotautograd[/\\]|[/\\]fxgraph[/\\]",
+    ),
     ("extensions", r"torch_extensions"),
     ("flashinfer", r"[/\\]flashinfer(?:[/\\]|$)"),
     ("cuda", r"[/\\]\.nv(?:[/\\]|$)|[/\\]ComputeCache(?:[/\\]|$)"),
-    ("triton", r"[/\\][\w-]*triton[\w-]*(?:[/\\]|$)"),
+    ("triton", r"cache[\w.-]*[/\\](?:[^/\\]+[/\\])*triton(?:[/\\]|$)"),
 )
 """In order: a folder of Triton's below Inductor's is moved by either variable, and is Triton's."""
 

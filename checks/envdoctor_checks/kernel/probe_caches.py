@@ -61,7 +61,9 @@ def temporary_folder(host: Host) -> str:
 
 def _account(host: Host) -> tuple[str, str | None]:
     """The name that torch puts into its folder's name, and the home; from files only, no name service is asked."""
-    line = re.search(rf"(?m)^([^:\n]*):[^:\n]*:{host.uid}:[^:\n]*:[^:\n]*:([^:\n]*)", host.text("/etc/passwd") or "")
+    line = re.search(
+        rf"(?m)^([^:\n]*):[^:\n]*:{host.uid}:[^:\n]*:[^:\n]*:([^:\n]*)", host.text("/etc/passwd") or ""
+    )
     told = next((value for name in USER_VARIABLES if (value := host.environ.get(name))), None)
     name = told or (line[1] if line else f"uid_{host.uid}")
     home = host.environ.get("HOME") or (line[2] if line else None)

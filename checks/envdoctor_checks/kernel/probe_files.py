@@ -105,7 +105,12 @@ def _toolkit(host: Host, root: str, via: str, source: Source) -> CudaToolkit:
 
 def _folders(root: str) -> tuple[str, ...]:
     """Where a toolkit, a conda environment and a wheel keep headers."""
-    return f"{root}/include", f"{root}/include/cccl", f"{root}/targets/x86_64-linux/include", f"{root}/targets/sbsa-linux/include"
+    return (
+        f"{root}/include",
+        f"{root}/include/cccl",
+        f"{root}/targets/x86_64-linux/include",
+        f"{root}/targets/sbsa-linux/include",
+    )
 
 
 def _has(host: Host, root: str, part: str) -> bool:

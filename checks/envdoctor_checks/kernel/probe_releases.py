@@ -35,13 +35,18 @@ def compiler_release(printed: str) -> tuple[str, str] | None:
     clang = re.search(r"\bclang version (\d+(?:\.\d+)*)", line)
     if clang:
         return "clang", clang[1]
-    told = re.search(r"(?i)(?:\bgcc\b|g\+\+|\bcc\b|c\+\+)[^\n]*?\)\s*(\d+\.\d+(?:\.\d+)?)|\b(?:gcc|g\+\+)\S*\s+(\d+\.\d+(?:\.\d+)?)\b", line)
+    told = re.search(
+        r"(?i)(?:\bgcc\b|g\+\+|\bcc\b|c\+\+)[^\n]*?\)\s*(\d+\.\d+(?:\.\d+)?)|\b(?:gcc|g\+\+)\S*\s+(\d+\.\d+(?:\.\d+)?)\b",
+        line,
+    )
     return ("gcc", told[1] or told[2]) if told else None
 
 
 def ask(host: Host, program: str) -> str:
     """What ``program --version`` prints. Raises `CouldNotLook` where it cannot be run."""
-    request = ChildRequest(argv=(program, "--version"), deadline=DEADLINE, env={**host.environ, "LC_ALL": "C"})
+    request = ChildRequest(
+        argv=(program, "--version"), deadline=DEADLINE, env={**host.environ, "LC_ALL": "C"}
+    )
     result = host.run_child(request)
     if not result.ok:
         raise CouldNotLook(f"{result.command} {result.error or result.end.value}")
@@ -85,7 +90,9 @@ def ptx_assemblers(host: Host, paths: TargetPaths, toolkit: CudaToolkit | None) 
 
 
 def _candidates(host: Host, paths: TargetPaths, toolkit: CudaToolkit | None) -> list[tuple[str, str]]:
-    found = [(value, name) for name in TRITON_VARIABLES if (value := host.environ.get(name)) and host.exists(value)]
+    found = [
+        (value, name) for name in TRITON_VARIABLES if (value := host.environ.get(name)) and host.exists(value)
+    ]
     for folder in paths.site_packages:
         inside = (f"{folder}/triton/backends/nvidia/bin/{name}" for name in TRITON_FILES)
         found += [(path, "triton") for path in inside if host.exists(path)]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import ipaddress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import ipaddress
 
 BRIDGES = (
     "docker", "br-", "veth", "virbr", "cni", "flannel", "cali", "cilium", "lxc", "lxdbr", "kube", "podman", "vmnet",
@@ -17,6 +20,8 @@ def is_bridge(name: str) -> bool:
 
 
 def _parsed(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    import ipaddress  # milliseconds, which a quick check without any address saves
+
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0].strip("[]"))
     except ValueError:
@@ -49,12 +54,10 @@ def is_link_local(address: str) -> bool:
 
 
 def is_docker_default(address: str) -> bool:
-    """The networks that docker gives its own bridges: 172.17.0.0/16 first, then the next ones up to 172.31."""
-    parsed = _parsed(address)
-    return parsed in ipaddress.ip_network("172.17.0.0/16") if isinstance(parsed, ipaddress.IPv4Address) else False
+    """The network of docker0, which every machine with docker has for itself: 172.17.0.0/16."""
+    return plain(address).startswith("172.17.")
 
 
 def is_nonsense(address: str) -> bool:
-    """``0.0.0.5``: no machine has an address in 0.0.0.0/8, which a bare number given as a host name becomes."""
-    parsed = _parsed(address)
-    return isinstance(parsed, ipaddress.IPv4Address) and parsed in ipaddress.ip_network("0.0.0.0/8")
+    """``0.0.0.5``: no machine has an address in 0.0.0.0/8; a bare number given as a host name becomes one."""
+    return plain(address).startswith("0.") and is_address(address)

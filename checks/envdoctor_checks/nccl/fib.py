@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 
 LOCAL = re.compile(r"^ +\|-- (\d+\.\d+\.\d+\.\d+)\n +/32 host LOCAL", re.MULTILINE)
@@ -35,7 +34,7 @@ class Routes:
         """The interface that most probably has an address: the most specific wire, else the default route's."""
         if address.startswith("127."):
             return "lo"
-        number = int(ipaddress.IPv4Address(address))
+        number = int.from_bytes(bytes(int(part) for part in address.split(".")), "big")
         for network, mask, name in self._routes:
             if number & mask == network:
                 return name
@@ -53,5 +52,11 @@ def inet6(text: str) -> list[tuple[str, str]]:
     for line in text.splitlines():
         fields = line.split()
         if len(fields) == 6 and len(fields[0]) == 32:
-            found.append((fields[5], str(ipaddress.IPv6Address(int(fields[0], 16)))))
+            found.append((fields[5], _short(fields[0])))
     return found
+
+
+def _short(digits: str) -> str:
+    """32 hexadecimal digits as an IPv6 address, its first run of zeros left out. (ipaddress is slow to import.)"""
+    groups = ":".join(f"{int(digits[at : at + 4], 16):x}" for at in range(0, 32, 4))
+    return re.sub(r"(?:^|:)0(?::0)+(?::|$)", "::", groups, count=1)

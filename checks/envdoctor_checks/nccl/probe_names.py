@@ -43,7 +43,7 @@ def name_resolution(
         return
     master = host.environ.get("MASTER_ADDR", "").strip()
     request = python_request(
-        target.python, SCRIPT, deadline=DEADLINE, arguments=(master,) if master else (), env=host.environ
+        target.python, SCRIPT, deadline=DEADLINE, args=(master,) if master else (), env=host.environ
     )
     result = host.run_child(request)
     told = {stage["stage"]: stage for stage in result.stages}

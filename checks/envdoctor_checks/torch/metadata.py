@@ -40,7 +40,7 @@ def requirement(line: str) -> Wanted | None:
     name, extras, specifier, marker = match.groups()
     return Wanted(
         name=normalised(name),
-        extras=tuple(normalised(each) for each in (extras or "").split(",") if each.strip()),
+        extras=tuple(normalised(each.strip()) for each in (extras or "").split(",") if each.strip()),
         specifier=specifier.strip().replace(" ", ""),
         marker=marker or "",
     )
