@@ -69,7 +69,10 @@ def prescribe(remedies: Iterable[Remedy], around: Surroundings) -> tuple[tuple[F
             )
         )
     fixes.sort(key=lambda fix: Reach(fix.reach).order)
-    return tuple(dict.fromkeys(fixes)), no_fix if not fixes else None
+    by_commands: dict[tuple[str, ...], Fix] = {}
+    for fix in fixes:  # two signs of one cause may give one remedy in other words: what is typed decides
+        by_commands.setdefault(fix.commands or (fix.title,), fix)
+    return tuple(by_commands.values()), no_fix if not fixes else None
 
 
 def _sentences(*parts: str) -> str:

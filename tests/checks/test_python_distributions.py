@@ -87,13 +87,18 @@ def test_conda_records(env: Environment) -> None:
     (records / "pytorch-2.5.1-py3.11_cuda12.4_cudnn9.1.0_0.json").write_text(
         '{"build": "x", "channel": "https://conda.anaconda.org/pytorch/linux-64", "depends": []}'
     )
-    (records / "numpy-1.26.4-py311h24aa872_0.json").write_text('{"channel": "https://repo.anaconda.com/pkgs/main/linux-64"}')
+    (records / "numpy-1.26.4-py311h24aa872_0.json").write_text(
+        '{"channel": "https://repo.anaconda.com/pkgs/main/linux-64"}'
+    )
     (records / "history").write_text("")
     env.metadata("numpy", "1.26.4")
     facts = looked(env)
     conda = facts.get(CondaPackages)
     assert isinstance(conda, CondaPackages)
-    assert {each.name: each.channel for each in conda.packages} == {"pytorch": "pytorch", "numpy": "pkgs/main"}
+    assert {each.name: each.channel for each in conda.packages} == {
+        "pytorch": "pytorch",
+        "numpy": "pkgs/main",
+    }
     assert len(packages(facts).named("numpy")) == 1
     assert packages(facts).version("pytorch") == "2.5.1"
 
@@ -133,7 +138,9 @@ def test_prose_is_no_list() -> None:
 
 
 def test_pip_list_with_its_header_is_complete() -> None:
-    found = packages(read("$ pip list\nPackage    Version\n---------- -------\nnumpy      2.1.0\ntorch      2.8.0+cu128\n"))
+    found = packages(
+        read("$ pip list\nPackage    Version\n---------- -------\nnumpy      2.1.0\ntorch      2.8.0+cu128\n")
+    )
     assert found.complete
     assert found.version("torch") == "2.8.0+cu128"
 
@@ -181,7 +188,9 @@ def test_collect_env_lines_of_either_kind() -> None:
 
 
 def test_what_installers_print() -> None:
-    found = packages(read("Successfully installed nvidia-nccl-cu12-2.27.3 torch-2.8.0 typing-extensions-4.14.0\n"))
+    found = packages(
+        read("Successfully installed nvidia-nccl-cu12-2.27.3 torch-2.8.0 typing-extensions-4.14.0\n")
+    )
     assert found.version("nvidia-nccl-cu12") == "2.27.3"
     assert found.version("torch") == "2.8.0"
     assert packages(read(" + torch==2.8.0\n")).version("torch") == "2.8.0"
@@ -195,14 +204,20 @@ def test_conflicts_of_pip() -> None:
     facts = read("somelib 1.0 requires torch==2.3.1, but you have torch 2.4.1 which is incompatible.\n")
     assert facts.symptoms(RequirementConflict)[0].other == "torch"
     assert packages(facts).version("torch") == "2.4.1"
-    older = read("ERROR: somelib 1.0 has requirement torch==1.4.0, but you'll have torch 1.5.0 which is incompatible.\n")
+    older = read(
+        "ERROR: somelib 1.0 has requirement torch==1.4.0, but you'll have torch 1.5.0 which is incompatible.\n"
+    )
     assert older.symptoms(RequirementConflict)[0].found == "1.5.0"
     absent = read("somelib 1.0 requires triton, which is not installed.\n")
     assert absent.symptoms(RequirementConflict)[0].found is None
 
 
 def test_modules_and_leftovers_in_messages() -> None:
-    assert read("ModuleNotFoundError: No module named 'torch'\n").symptoms(ModuleNotFound)[0].module == "torch"
+    assert (
+        read("ModuleNotFoundError: No module named 'torch'\n").symptoms(ModuleNotFound)[0].module == "torch"
+    )
     assert read("/usr/bin/python3: No module named torch.\n").symptoms(ModuleNotFound)[0].module == "torch"
-    warned = read("WARNING: Ignoring invalid distribution ~orch (/x/site-packages)\n").symptoms(LeftoverWarned)
+    warned = read("WARNING: Ignoring invalid distribution ~orch (/x/site-packages)\n").symptoms(
+        LeftoverWarned
+    )
     assert warned[0].folder == "/x/site-packages"

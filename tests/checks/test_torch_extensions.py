@@ -54,7 +54,9 @@ def test_nothing_installed(env: Environment) -> None:
 
 def test_one_that_fits(env: Environment) -> None:
     env.metadata("flash-attn", "2.7.3")
-    compile_library(env.site / "flash_attn_2_cuda.cpython-311-x86_64-linux-gnu.so", [], [OLD, "_ZN2at3addEv", "malloc"])
+    compile_library(
+        env.site / "flash_attn_2_cuda.cpython-311-x86_64-linux-gnu.so", [], [OLD, "_ZN2at3addEv", "malloc"]
+    )
     (one,) = looked(env)
     assert (one.distribution, one.version, one.missing, one.needed) == ("flash-attn", "2.7.3", (), ())
 
@@ -79,7 +81,9 @@ def test_the_cuda_that_it_needs(env: Environment, tmp_path: Path) -> None:
     cudart = tmp_path / "libcudart.so.11.0"
     source = tmp_path / "c.c"
     source.write_text("int cuda(void) { return 0; }\n")
-    subprocess.run(["gcc", "-shared", "-fPIC", "-Wl,-soname,libcudart.so.11.0", "-o", cudart, source], check=True)
+    subprocess.run(
+        ["gcc", "-shared", "-fPIC", "-Wl,-soname,libcudart.so.11.0", "-o", cudart, source], check=True
+    )
     compile_library(env.site / "flash_attn_2_cuda.so", [], [OLD], [cudart])
     (one,) = looked(env)
     assert one.needed == ("libcudart.so.11.0",)
@@ -105,7 +109,9 @@ def test_undefined_symbols_are_those_of_nm(tmp_path: Path) -> None:
     with path.open("rb") as file:
         data = file.read()
     told = undefined_symbols(lambda offset, length: data[offset : offset + length], len(data))
-    nm = subprocess.run(["nm", "-D", "--undefined-only", path], check=True, capture_output=True, text=True).stdout
+    nm = subprocess.run(
+        ["nm", "-D", "--undefined-only", path], check=True, capture_output=True, text=True
+    ).stdout
     strong = {line.split()[-1].partition("@")[0] for line in nm.splitlines() if line.split()[0] == "U"}
     assert told is not None
     assert set(told) == strong

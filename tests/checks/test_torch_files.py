@@ -45,7 +45,9 @@ def test_no_torch(env: Environment) -> None:
 
 def test_version_file_is_read_and_not_run(env: Environment) -> None:
     package = env.torch("2.8.0+cu128", "12.8")
-    (package / "version.py").write_text((package / "version.py").read_text() + "raise SystemExit('it was run')\n")
+    (package / "version.py").write_text(
+        (package / "version.py").read_text() + "raise SystemExit('it was run')\n"
+    )
     found, _ = looked(env)
     assert (found.version, found.torch_cuda, found.hip) == ("2.8.0+cu128", "12.8", None)
     assert found.path == str(package)
@@ -66,11 +68,20 @@ def test_version_file_is_read_and_not_run(env: Environment) -> None:
 def test_builds(env: Environment, version: str, cuda: str | None, hip: str | None, accelerator: str) -> None:
     env.torch(version, cuda, hip=hip)
     found, _ = looked(env)
-    assert (found.version, found.torch_cuda, found.hip, found.accelerator) == (version, cuda, hip, accelerator)
+    assert (found.version, found.torch_cuda, found.hip, found.accelerator) == (
+        version,
+        cuda,
+        hip,
+        accelerator,
+    )
 
 
 def test_old_version_files_without_annotations() -> None:
-    assert version_file("__version__ = '1.12.1'\ndebug = False\ncuda = '11.3'\nhip = None\n") == ("1.12.1", "11.3", None)
+    assert version_file("__version__ = '1.12.1'\ndebug = False\ncuda = '11.3'\nhip = None\n") == (
+        "1.12.1",
+        "11.3",
+        None,
+    )
     assert version_file("cuda = None\n") == (None, None, None)
 
 
@@ -143,16 +154,28 @@ def test_sisters_and_what_they_ask(env: Environment) -> None:
     env.metadata("torchvision", "0.23.0", "numpy", "torch (==2.8.0)", 'pillow!=8.3.*,>=5.3.0; extra == "x"')
     env.metadata("torchaudio", "2.11.0")
     _, sisters = asked(env)
-    assert [(each.name, each.torch) for each in sisters.packages] == [("torchvision", "==2.8.0"), ("torchaudio", None)]
+    assert [(each.name, each.torch) for each in sisters.packages] == [
+        ("torchvision", "==2.8.0"),
+        ("torchaudio", None),
+    ]
 
 
 def test_a_requirement_line() -> None:
     wanted = requirement(' cuda-toolkit[cublas, cudart]==13.0.3 ; platform_system == "Linux"')
     assert wanted is not None
-    assert (wanted.name, wanted.extras, wanted.specifier) == ("cuda-toolkit", ("cublas", "cudart"), "==13.0.3")
+    assert (wanted.name, wanted.extras, wanted.specifier) == (
+        "cuda-toolkit",
+        ("cublas", "cudart"),
+        "==13.0.3",
+    )
 
 
-VARIABLES = {"platform_system": "Linux", "python_version": "3.9", "platform_machine": "x86_64", "sys_platform": "linux"}
+VARIABLES = {
+    "platform_system": "Linux",
+    "python_version": "3.9",
+    "platform_machine": "x86_64",
+    "sys_platform": "linux",
+}
 
 
 @pytest.mark.parametrize(
@@ -209,7 +232,13 @@ def test_labels() -> None:
 
 @pytest.mark.parametrize(
     ("version", "official"),
-    [("2.8.0", True), ("2.8.0+cu128", True), ("1.13.1+rocm5.2", True), ("2.4.0a0+07cecf4168.nv24.05", False), ("2.9.0.dev20250801+cu129", False)],
+    [
+        ("2.8.0", True),
+        ("2.8.0+cu128", True),
+        ("1.13.1+rocm5.2", True),
+        ("2.4.0a0+07cecf4168.nv24.05", False),
+        ("2.9.0.dev20250801+cu129", False),
+    ],
 )
 def test_official_versions(version: str, official: bool) -> None:
     assert is_official(version) is official

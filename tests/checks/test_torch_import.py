@@ -90,7 +90,9 @@ def test_nothing_is_started_where_there_is_no_torch(env: Environment) -> None:
     assert not answer.unavailable
 
 
-@pytest.mark.parametrize(("number", "cudnn"), [("91002", "9.10.2"), ("8902", "8.9.2"), ("90100", "9.1.0"), ("None", None)])
+@pytest.mark.parametrize(
+    ("number", "cudnn"), [("91002", "9.10.2"), ("8902", "8.9.2"), ("90100", "9.1.0"), ("None", None)]
+)
 def test_a_healthy_torch(env: Environment, number: str, cudnn: str | None) -> None:
     env.torch("2.8.0+cu128", "12.8", HEALTHY.replace("CUDNN", number))
     answer = asked(env, GPU_ON_THE_BUS)
@@ -131,7 +133,11 @@ def test_leaving_the_interpreter_is_a_failed_import(env: Environment) -> None:
 
 @pytest.mark.parametrize("signal", ["SIGSEGV", "SIGBUS", "SIGILL"])
 def test_a_crash_is_told_with_its_signal_and_place(env: Environment, signal: str) -> None:
-    env.torch("2.8.0", "12.8", f"import os, signal\ndef load():\n    os.kill(os.getpid(), signal.{signal})\nload()\n")
+    env.torch(
+        "2.8.0",
+        "12.8",
+        f"import os, signal\ndef load():\n    os.kill(os.getpid(), signal.{signal})\nload()\n",
+    )
     answer = asked(env)
     assert (answer.imported.ok, answer.imported.signal) == (False, signal)
     assert answer.imported.message is not None
@@ -198,8 +204,12 @@ def test_the_loader_is_traced_and_the_maps_are_read(env: Environment, tmp_path: 
     folder = tmp_path / "toolkit"
     folder.mkdir()
     library = folder / "libcudart.so.12"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-Wl,-soname,libcudart.so.12", "-o", library, source], check=True)
-    env.torch("2.8.0", "12.8", "import ctypes\nctypes.CDLL('libcudart.so.12')\n" + HEALTHY.replace("CUDNN", "None"))
+    subprocess.run(
+        ["gcc", "-shared", "-fPIC", "-Wl,-soname,libcudart.so.12", "-o", library, source], check=True
+    )
+    env.torch(
+        "2.8.0", "12.8", "import ctypes\nctypes.CDLL('libcudart.so.12')\n" + HEALTHY.replace("CUDNN", "None")
+    )
     answer = asked(env, LD_LIBRARY_PATH=str(folder))
     trace, loaded = answer.facts.get(LoaderTrace), answer.facts.get(LoadedLibraries)
     assert isinstance(trace, LoaderTrace)
@@ -221,12 +231,16 @@ def test_a_library_that_is_not_found_leaves_its_search_behind(env: Environment) 
 
 
 def test_the_trace_is_told_from_the_programs_own_words() -> None:
-    traced, said = split_trace("     123:\tfile=libc.so.6 [0];  needed by x [0]\nWarning: 5 GPUs\n     123:\n      77:\tx\n")
+    traced, said = split_trace(
+        "     123:\tfile=libc.so.6 [0];  needed by x [0]\nWarning: 5 GPUs\n     123:\n      77:\tx\n"
+    )
     assert len(traced) == 2
     assert said == "Warning: 5 GPUs\n     123:"
 
 
-torch_is_here = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed beside the tests")
+torch_is_here = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="torch is not installed beside the tests"
+)
 
 
 @torch_is_here

@@ -17,6 +17,7 @@ from envdoctor.probing.child import Captured, ChildEnd, ChildRequest, ChildResul
 from envdoctor.target import ASK_PATHS
 from envdoctor_checks.driver import cuda_child, nvml_child
 from envdoctor_checks.kernel import compile_script
+from envdoctor_checks.nccl import probe_names
 from envdoctor_checks.torch import child_script
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Answers:
         """What the loader and the program write to stderr during the import."""
         self.versions: dict[str, str] = {}
         """What ``PROGRAM --version`` prints."""
+        self.names: dict[str, tuple[str, ...]] = {}
+        """Host names and the addresses that they resolve to, the machine's own first."""
         self.unanswered: list[str] = []
         """Children that nobody has an answer for: each would be a hole in the recording."""
 
@@ -63,6 +66,7 @@ class Answers:
             cuda_child.SCRIPT: lambda: self._cuda(request),
             child_script.SCRIPT: self._torch,
             compile_script.SCRIPT: lambda: _told(*self._compiled()),
+            probe_names.SCRIPT: lambda: _told(*self._named(words[words.index(probe_names.SCRIPT) + 1 :])),
         }
         if script not in known:
             self.unanswered.append(ChildResult(end=ChildEnd.NOT_STARTED, argv=words).command)
@@ -97,6 +101,16 @@ class Answers:
             return structs.replace(_told(*self.torch), stderr=Captured(text=self.trace))
         result = ChildResult(end=ChildEnd.EXITED, argv=(), stages=self.torch, stderr=Captured(text=self.trace))
         return structs.replace(result, **self.torch_ends)
+
+    def _named(self, asked: tuple[str, ...]) -> list[Stage]:
+        """What getaddrinfo gives for the machine's own name and for those that are asked for."""
+        own = next(iter(self.names), "localhost")
+        unknown = {"error": "Name or service not known"}
+        return [
+            {"stage": stage, "name": name, "addresses": list(self.names.get(name, ()))}
+            | ({} if name in self.names else unknown)
+            for stage, name in (("own", own), *(("master", each) for each in asked))
+        ]
 
     def _compiled(self) -> list[Stage]:
         """The stages of the compile-and-load probe, by the programs and headers that the machine has."""

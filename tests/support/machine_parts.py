@@ -91,7 +91,6 @@ def linux(tree: Tree, system: System, *, memory: int = 64, cores: int = 16, cgro
 
 def _kernel_side(tree: Tree, memory: int, cores: int) -> None:
     kib = memory << 20
-    tree.file("/proc/meminfo", f"MemTotal:       {kib} kB\nMemFree:        {kib // 2} kB\nMemAvailable:   {kib // 4 * 3} kB\n")
     tree.file("/proc/meminfo", f"MemTotal: {kib:>14} kB\nMemFree: {kib // 2:>15} kB\nMemAvailable: {kib * 3 // 4:>10} kB\n")
     tree.file("/proc/cpuinfo", "".join(f"processor\t: {each}\nflags\t\t: fpu sse4_2 avx2\n\n" for each in range(cores)))
     tree.file("/proc/cmdline", "BOOT_IMAGE=/boot/vmlinuz root=/dev/sda1 ro quiet\n")
@@ -286,7 +285,7 @@ def driver(tree: Tree, release: str, gpu: Gpu, system: System, *, flavour: Liter
     names = (f"nvidia-driver-{branch}{suffix}", f"nvidia-dkms-{branch}{suffix}", f"libnvidia-compute-{branch}")
     packages(tree, *((name, number) for name in names))
     kernel = system.kernel
-    tree.file(f"/lib/modules/{kernel}".replace("/lib", "/usr/lib") + "/modules.dep", "updates/dkms/nvidia.ko.zst: kernel/drivers/video/video.ko.zst\n")
+    tree.file(f"/usr/lib/modules/{kernel}/modules.dep", "updates/dkms/nvidia.ko.zst: kernel/drivers/acpi/video.ko.zst\n")
     tree.folder(f"/usr/lib/modules/{kernel}/build")
     tree.file(f"/var/lib/dkms/nvidia/{release}/{kernel}/{tree.machine}/log/make.log")
     tree.file(SECURE_BOOT, b"\x06\x00\x00\x00\x00")

@@ -58,10 +58,18 @@ class CudaToolkit(Fact, frozen=True):
     """``<root>/bin/nvcc`` where it is there."""
     stated_cuda: str | None = None
     """The toolkit's release by its version.json or version.txt, ``12.4``."""
-    headers_cuda: str | None = None
-    """The release of the headers, by CUDART_VERSION in cuda_runtime_api.h."""
     missing: tuple[str, ...] = ()
     """Parts of `PARTS` that are not there, as paths below the root."""
+
+
+class CudaHeaders(Fact, frozen=True):
+    """The release of a toolkit's headers, by CUDART_VERSION in cuda_runtime_api.h."""
+
+    fact_name: ClassVar[str] = "kernel.cuda-headers"
+    headers_cuda: str
+    """``12.4``."""
+    path: str | None = None
+    """None where a text does not tell."""
 
 
 class CacheDirectory(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -8,10 +8,11 @@ import shlex
 
 from envdoctor.api import CouldNotLook, Host, Source, Target, TargetPaths, Tier
 from envdoctor_checks.kernel.check import check
-from envdoctor_checks.kernel.facts import PARTS, Compilers, CudaToolkit, Ninja, PythonHeaders
+from envdoctor_checks.kernel.facts import PARTS, Compilers, CudaHeaders, CudaToolkit, Ninja, PythonHeaders
 
 WRAPPERS = ("ccache", "sccache", "distcc")
 """What is put before a compiler's name in CC."""
+DEFINED = r"(?m)^\s*#\s*define\s+CUDART_VERSION\s+(\d+)"
 HEADER_HEAD = 1 << 16
 """Bytes of cuda_runtime_api.h: its release is defined in the first six thousand."""
 
@@ -74,33 +75,37 @@ def python_headers(host: Host, paths: TargetPaths) -> PythonHeaders:
 
 
 @check.probe(tier=Tier.QUICK)
-def cuda_toolkit(host: Host) -> CudaToolkit:
+def cuda_toolkit(host: Host) -> tuple[CudaToolkit, CudaHeaders | None]:
     """As torch.utils.cpp_extension finds it: the variables, nvcc on PATH, /usr/local/cuda."""
-    for variable in ("CUDA_HOME", "CUDA_PATH"):
-        if value := host.environ.get(variable):
-            return _toolkit(host, value, variable, Source("env", variable))
-    nvcc = which(host, "nvcc")
-    if nvcc is not None:
-        return _toolkit(host, os.path.dirname(os.path.dirname(nvcc)), "PATH", Source("env", "PATH"))
-    if host.exists("/usr/local/cuda"):
-        return _toolkit(host, "/usr/local/cuda", "default", Source("file", "/usr/local/cuda"))
-    return CudaToolkit(root=None, found_via="none", source=Source("env", "CUDA_HOME"))
-
-
-def _toolkit(host: Host, root: str, via: str, source: Source) -> CudaToolkit:
-    nvcc = os.path.join(root, "bin", "nvcc.exe" if host.system == "windows" else "nvcc")
+    root, via = _root(host)
+    source = Source("file", "/usr/local/cuda") if via == "default" else Source("env", via)
+    if root is None:
+        return CudaToolkit(root=None, found_via="none", source=Source("env", "CUDA_HOME")), None
     status = host.status(root)
-    exists = status is not None and status.kind == "directory"
-    return CudaToolkit(
+    if status is None or status.kind != "directory":
+        return CudaToolkit(root=root, found_via=via, source=source), None  # type: ignore[arg-type] # as below
+    nvcc = os.path.join(root, "bin", "nvcc.exe" if host.system == "windows" else "nvcc")
+    toolkit = CudaToolkit(
         root=root,
-        found_via=via,  # type: ignore[arg-type] # one of the four, by the caller
-        exists=exists,
+        found_via=via,  # type: ignore[arg-type] # one of those that `_root` gives
+        exists=True,
         nvcc=nvcc if _runs(host, nvcc) else None,
-        stated_cuda=_stated(host, root) if exists else None,
-        headers_cuda=_of_headers(host, root) if exists else None,
-        missing=tuple(part for part in PARTS if not _has(host, root, part)) if exists else (),
+        stated_cuda=_stated(host, root),
+        missing=tuple(part for part in PARTS if not _has(host, root, part)),
         source=source,
     )
+    return toolkit, _of_headers(host, root)
+
+
+def _root(host: Host) -> tuple[str | None, str]:
+    """The toolkit's folder and what points to it."""
+    for variable in ("CUDA_HOME", "CUDA_PATH"):
+        if value := host.environ.get(variable):
+            return value, variable
+    nvcc = which(host, "nvcc")
+    if nvcc is not None:
+        return os.path.dirname(os.path.dirname(nvcc)), "PATH"
+    return ("/usr/local/cuda", "default") if host.exists("/usr/local/cuda") else (None, "none")
 
 
 def _folders(root: str) -> tuple[str, ...]:
@@ -128,13 +133,14 @@ def _stated(host: Host, root: str) -> str | None:
     return told[1] if told else None
 
 
-def _of_headers(host: Host, root: str) -> str | None:
-    """CUDART_VERSION: 12040 is 12.4."""
+def _of_headers(host: Host, root: str) -> CudaHeaders | None:
+    """The first cuda_runtime_api.h that a compiler would meet."""
     for folder in _folders(root):
-        text = host.text(f"{folder}/cuda_runtime_api.h", HEADER_HEAD)
-        told = re.search(r"(?m)^\s*#\s*define\s+CUDART_VERSION\s+(\d+)", text or "")
+        path = f"{folder}/cuda_runtime_api.h"
+        told = re.search(DEFINED, host.text(path, HEADER_HEAD) or "")
         if told:
-            return release_of(int(told[1]))
+            release = release_of(int(told[1]))
+            return CudaHeaders(headers_cuda=release, path=path, source=Source("file", path))
     return None
 
 

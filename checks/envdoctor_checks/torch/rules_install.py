@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from envdoctor.api import (
     Ask,
@@ -121,7 +122,7 @@ def _nothing_found(
         confidence=Confidence.CERTAIN if why else Confidence.LIKELY,
         detail=why or "Either the release, the build or the Python does not exist there.",
         evidence=(said.evidence(), *(each.evidence("index") for each in indexes[:1])),
-        remedies=tuple(_instead(said, torch, advice.install(torch, needs), advice, around)),
+        remedies=tuple(_instead(said, torch, indexes, advice.install(torch, needs), advice)),
         breaks=(INSTALLED,),
         shows=(INSTALLED,),
         asks=(
@@ -181,24 +182,25 @@ def _later(one: str, other: str) -> bool:
 
 def _instead(
     said: RequirementNotFound,
-    torch: str | None,
+    version: str | None,
+    indexes: tuple[IndexNamed, ...],
     install: Install | None,
     advice: Advice,
-    around: Surroundings | None,
-) -> list[Install | Run | NoFix]:
-    found: list[Install | Run | NoFix] = [install] if install else []
-    release = advice.releases.release(torch) if torch else None
-    only_newer = (
-        bool(said.versions) and torch is not None and all(_later(each, torch) for each in said.versions or ())
-    )
+) -> Iterator[Install | Run | NoFix]:
+    """The index that has what was asked for; else a Python that has wheels; else a build that fits."""
+    label = version.partition("+")[2] if version else ""
+    exists = version is not None and label in {row.index for row in advice.indexes.having(version)}
+    if exists and not any(each.index == label for each in indexes):
+        yield Install(requirements=(said.requirement,), build=label, why="the index that has this build")
+        return
+    only_newer = bool(said.versions) and version is not None
+    only_newer = only_newer and all(_later(each, version or "0") for each in said.versions or ())
     if said.python or said.versions == () or only_newer:
+        release = advice.releases.release(version) if version else None
         python = release.python_max if release else advice.releases.releases[-1].python_max
-        found.insert(
-            0,
-            Run(
-                title=f"make an environment of Python {python}, which has wheels",
-                commands=(f"uv venv --python {python} .venv", f"# or: conda create -n torch python={python}"),
-                reach=Reach.ENVIRONMENT,
-            ),
+        yield Run(
+            title=f"make an environment of Python {python}, which has wheels",
+            commands=(f"uv venv --python {python} .venv", f"# or: conda create -n torch python={python}"),
+            reach=Reach.ENVIRONMENT,
         )
-    return found or [NoFix(reason="no build is known that fits this Python, platform and driver")]
+    yield install or NoFix(reason="no build is known that fits this Python, platform and driver")
