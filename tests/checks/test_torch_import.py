@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from envdoctor.facts import Fact, Facts, Printed, Unavailable
+from envdoctor.facts import Fact, Facts, Printed, Source, Unavailable
 from envdoctor.host import Host
 from envdoctor.target import choose, look_at_paths
 from envdoctor_checks.driver.facts import PciDevice, PciDevices
@@ -46,7 +46,7 @@ class backends:
 """
 GPU_ON_THE_BUS = PciDevices(
     devices=(PciDevice(address="0000:01:00.0", device_id="2330", kind="gpu"),),
-    source=probe_import.Source("file", "/sys/bus/pci/devices"),
+    source=Source("file", "/sys/bus/pci/devices"),
 )
 
 

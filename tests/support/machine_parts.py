@@ -327,3 +327,150 @@ def toolkit_libraries(tree: Tree, release: str, target: str, names: tuple[str, .
         tree.library(f"{target}/lib/{name}.so.{release}.90")
         tree.link(f"{target}/lib/{name}.so.{major}", f"{name}.so.{release}.90")
         tree.cached(f"{target}/lib/{name}.so.{major}")
+
+
+def nvswitches(tree: Tree, release: str, *, running: bool = True) -> None:
+    """The NVSwitches of an HGX board and the fabric manager that routes through them."""
+    for index, address in enumerate(NVSWITCHES):
+        pci(tree, address, "0x22a3", "0x068000", "nvidia-nvswitch")
+        tree.node(f"/dev/nvidia-nvswitch{index}", 508, index, "0666")
+    tree.node("/dev/nvidia-nvswitchctl", 508, 255)
+    for cap, mode in ((1, "0400"), (2, "0444")):
+        tree.node(f"/dev/nvidia-caps/nvidia-cap{cap}", 236, cap, mode)
+    tree.program("/usr/bin/nv-fabricmanager")
+    packages(tree, (f"nvidia-fabricmanager-{release.partition('.')[0]}", f"{release}-0ubuntu1"))
+    if running:
+        tree.file("/proc/2210/comm", "nv-fabricmanager"[:15] + "\n")
+        tree.file("/proc/2210/stat", "2210 (nv-fabricmanage) S 1 " + "0 " * 17 + "4200 1 1\n")
+
+
+def rdma(tree: Tree, count: int) -> None:
+    """Active InfiniBand ports, as many as asked for, that everybody may open."""
+    for index in range(count):
+        folder = f"/sys/class/infiniband/mlx5_{index}/ports/1"
+        tree.file(f"{folder}/link_layer", "InfiniBand\n")
+        tree.file(f"{folder}/state", "4: ACTIVE\n")
+        tree.file(f"{folder}/gids/0", f"fe80:0000:0000:0000:a088:c203:00f0:1a{index:02x}\n")
+        tree.file(f"{folder}/gid_attrs/types/0", "IB/RoCE v1\n")
+        tree.node(f"/dev/infiniband/uverbs{index}", 231, 192 + index)
+    tree.node("/dev/infiniband/rdma_cm", 10, 122)
+    tree.folder("/sys/module/nvidia_peermem")
+    tree.file("/proc/self/limits", LIMITS.format(tasks=256000, files=1024, memlock="unlimited"))
+
+
+def jetson(tree: Tree, release: str) -> None:
+    """The driver of a Jetson: libraries below ``nvidia``, nvgpu, and PCI bridges but no GPU on the bus."""
+    module(tree, release, "open")
+    tree.remove("/sys/module/nvidia_uvm")
+    tree.file("/proc/modules", "nvgpu 2654208 20 - Live 0x0\nnvidia_modeset 1 1 - Live 0x0\nnvidia 1 1 - Live 0x0\n")
+    tree.file("/etc/nv_tegra_release", "# R36 (release), REVISION: 4.4, GCID: 41062509, BOARD: generic, EABI: aarch64\n")
+    pci(tree, "0004:00:00.0", "0x229c", "0x060400", "pcieport")
+    folder = f"/usr/lib/{tree.triple}/nvidia"
+    for name in ("libcuda.so.1.1", f"libnvidia-ml.so.{release}"):
+        tree.library(f"{folder}/{name}")
+    tree.link(f"{folder}/libcuda.so.1", "libcuda.so.1.1")
+    tree.link(f"{folder}/libcuda.so", "libcuda.so.1")
+    tree.link(f"{folder}/libnvidia-ml.so.1", f"libnvidia-ml.so.{release}")
+    tree.cached(f"{folder}/libcuda.so.1", f"{folder}/libcuda.so", f"{folder}/libnvidia-ml.so.1")
+    tree.answers.libcuda = f"{folder}/libcuda.so.1.1"
+    for path, minor in (("/dev/nvidia0", 0), ("/dev/nvidiactl", 255), ("/dev/nvidia-modeset", 254)):
+        tree.node(path, 195, minor, "0660", gid=44)
+    tree.node("/dev/nvgpu/igpu0/ctrl", 480, 3, "0660", gid=44)
+    scenario(
+        tree, "gb10",
+        f"driver_release = {release}\ndriver_branch =\ndriver_cuda = 12060\nname = Orin (nvgpu)\ncompute_capability = 8.7\n"
+        "architecture = 7\npci.bus_id =\npci.device_id =\npcie.gen =\npcie.gen_max =\npcie.width =\npcie.width_max =\n"
+        "temperature.gpu =\npower.usage_mw =\nrecovery_action =\nclocks.reasons =\nutilization.gpu =\ngsp.version =\n",
+    )  # fmt: skip
+
+
+CONTAINER_MOUNTS = """\
+512 480 0:61 / / rw,relatime - overlay overlay rw,lowerdir=/var/lib/docker/overlay2/l/ABC,upperdir=/var/lib/docker/overlay2/1/diff
+513 512 0:64 / /proc rw,nosuid,nodev,noexec - proc proc rw
+514 512 0:65 / /dev rw,nosuid - tmpfs tmpfs rw,size=65536k,mode=755
+515 512 0:66 / /sys ro,nosuid,nodev,noexec - sysfs sysfs ro
+516 515 0:30 / /sys/fs/cgroup ro,nosuid,nodev,noexec - cgroup2 cgroup rw
+517 514 0:67 / /dev/shm rw,nosuid,nodev,noexec - tmpfs shm rw,size=65536k
+518 512 8:1 /var/lib/docker/containers/{id}/hosts /etc/hosts rw,relatime - ext4 /dev/sda1 rw
+"""
+CAPABILITIES = "00000000a80425fb"
+"""What docker leaves to root in a container."""
+
+
+def docker(tree: Tree, identity: str, *, shm: int = 64 << 20) -> None:
+    """Around `linux`: a container of docker's, as root; /dev/shm has docker's 64 MiB unless another size is given."""
+    tree.file("/.dockerenv")
+    tree.file("/proc/self/mountinfo", CONTAINER_MOUNTS.format(id=identity))
+    tree.file("/proc/1/comm", "bash\n")
+    tree.file("/proc/self/attr/current", "docker-default (enforce)\n")
+    status = (tree.root / "proc/self/status").read_text()
+    status = status.replace("CapEff:\t0000000000000000", f"CapEff:\t{CAPABILITIES}").replace("Seccomp:\t0", "Seccomp:\t2")
+    tree.file("/proc/self/status", status)
+    tree.remove("/dev/kmsg")
+    tree.entry("/sys/firmware", errno="ENOENT")
+    limits(tree, "/sys/fs/cgroup")
+    network(tree, identity, "172.17.0.2", "eth0")
+    tree.file("/etc/hosts", f"127.0.0.1\tlocalhost\n172.17.0.2\t{identity}\n")
+    tree.answers.names = {identity: ("172.17.0.2",)}
+    tree.disk("/dev/shm", shm, shm)  # noqa: S108 - a folder of the machine that is built
+    tree.folder("/root", mode="0700")
+    tree.environ |= {"HOSTNAME": identity, "HOME": "/root"}
+
+
+def kubernetes(tree: Tree, pod: str, memory: int, cores: float) -> None:
+    """Around `linux`: a pod of containerd's, as root, with its limits."""
+    docker(tree, pod)
+    tree.remove("/.dockerenv")
+    mounts = CONTAINER_MOUNTS.format(id=pod).replace("/var/lib/docker/overlay2", "/var/lib/containerd/io.containerd.snapshotter.v1.overlayfs")
+    kubelet = f"/var/lib/kubelet/pods/8c2f11aa-5d0e-4bb1-9a51-6f0f2f3c1e77/etc-hosts /etc/hosts"
+    mounts = mounts.replace(f"/var/lib/docker/containers/{pod}/hosts /etc/hosts", kubelet)
+    tree.file("/proc/self/mountinfo", mounts)
+    tree.file("/proc/self/attr/current", "cri-containerd.apparmor.d (enforce)\n")
+    tree.file("/var/run/secrets/kubernetes.io/serviceaccount/namespace", "ml\n")
+    tree.file("/etc/hosts", f"127.0.0.1\tlocalhost\n10.244.3.7\t{pod}\n")
+    limits(tree, "/sys/fs/cgroup", memory, cores)
+    tree.environ["KUBERNETES_SERVICE_HOST"] = "10.96.0.1"
+
+
+def cuda_image(tree: Tree, flavour: str) -> None:
+    """What nvidia/cuda:12.8.1-FLAVOUR-ubuntu22.04 brings: variables, some of the toolkit, forward compatibility."""
+    root = "/usr/local/cuda-12.8"
+    target = f"{root}/targets/x86_64-linux"
+    tree.environ |= {
+        "NVARCH": "x86_64", "CUDA_VERSION": "12.8.1", "NV_CUDA_CUDART_VERSION": "12.8.90-1",
+        "NVIDIA_VISIBLE_DEVICES": "all", "NVIDIA_DRIVER_CAPABILITIES": "compute,utility",
+        "NVIDIA_REQUIRE_CUDA": "cuda>=12.8 brand=unknown,driver>=470,driver<471 brand=tesla,driver>=535,driver<536",
+        "LD_LIBRARY_PATH": "/usr/local/nvidia/lib:/usr/local/nvidia/lib64",
+    }  # fmt: skip
+    tree.environ["PATH"] = "/usr/local/nvidia/bin:/usr/local/cuda/bin:" + tree.environ["PATH"]
+    for name in ("libcuda", "libnvidia-ptxjitcompiler"):
+        tree.library(f"{root}/compat/{name}.so.570.124.06")
+        tree.link(f"{root}/compat/{name}.so.1", f"{name}.so.570.124.06")
+    tree.link(f"{root}/compat/libcuda.so", "libcuda.so.1")
+    names: tuple[str, ...] = ("libcudart",)
+    if flavour != "base":
+        names += ("libcublas", "libcublasLt", "libnvrtc", "libnccl")
+    if flavour == "devel":
+        toolkit(tree, "12.8", "12.8.93")
+        for name in ("libcuda.so", "libnvidia-ml.so"):
+            tree.library(f"{target}/lib/stubs/{name}")
+        tree.environ["LIBRARY_PATH"] = "/usr/local/cuda/lib64/stubs"
+    else:
+        tree.link("/usr/local/cuda", "cuda-12.8")
+        tree.link(f"{root}/lib64", "targets/x86_64-linux/lib")
+        toolkit_libraries(tree, "12.8", target, tuple(each for each in names if each != "libnccl"))
+    if flavour != "base":
+        tree.file(f"/usr/lib/{tree.triple}/libnccl.so.2.25.1", tree.parts.library(tree.machine) + b"NCCL version 2.25.1+cuda12.8")
+        tree.link(f"/usr/lib/{tree.triple}/libnccl.so.2", "libnccl.so.2.25.1")
+        tree.cached(f"/usr/lib/{tree.triple}/libnccl.so.2")
+
+
+def mounted_driver(tree: Tree, release: str, gpu: Gpu, *, mine: int | None = None) -> None:
+    """What the NVIDIA container toolkit mounts of the host's driver; `mine`: how many of its GPUs."""
+    count = len(gpu.addresses) if mine is None else mine
+    module(tree, release, "open")
+    gpus(tree, gpu, told=False)
+    for address in gpu.addresses[:count]:
+        tree.file(f"/proc/driver/nvidia/gpus/{address}/information", f"Model: \t\t {gpu.model}\n")
+    nodes(tree, count)
+    libraries(tree, release)

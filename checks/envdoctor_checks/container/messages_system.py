@@ -143,7 +143,7 @@ def userns_denied(found: re.Match[str]) -> UsernsDenied | None:
     namespace = found[0].lower()
     if "user namespace" in namespace and not re.search(r"permi", namespace):
         return None
-    return UsernsDenied()
+    return UsernsDenied(created=any(word in namespace for word in ("setgroups", "uid map", "uid_map")))
 
 
 @check.message(

@@ -123,6 +123,7 @@ def apparmor_blocks_userns(
         return
     certain = bool(named) or value == "1"
     ubuntu = platform is not None and platform.distribution == "ubuntu"
+    powerless = any(each.created for each in failed)
     if not certain and platform is not None and platform.distribution not in (None, "ubuntu"):
         return
     evidence = [each.evidence() for each in (*failed[:2], *named[:1])]

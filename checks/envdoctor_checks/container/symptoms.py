@@ -203,6 +203,8 @@ class UsernsDenied(Symptom, frozen=True):
     symptom_name: ClassVar[str] = "container.userns-denied"
     by_apparmor: bool = False
     """The kernel's audit log, or the program itself, names AppArmor."""
+    created: bool = False
+    """The namespace was made, and gave no right in it: what AppArmor's restriction looks like."""
 
 
 class UidNotFound(Symptom, frozen=True):

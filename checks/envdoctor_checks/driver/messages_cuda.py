@@ -176,7 +176,7 @@ def linker_found_none(_match: re.Match[str]) -> LinkFailed:
 
 
 @check.message(
-    r"(/[^\s'\",:;=\]})]*/(?:(stubs)|(?:cuda-)?compat(?:-[\d.-]+)?)(?:/[^\s'\",:;=\]})/]+)?/libcuda\.so(?:\.1)?(?:\.(\d{3}\.[\d.]*\d))?)"
+    r"(/[^\s'\",:;=\]})]{0,200}/(?:(stubs)|(?:cuda-)?compat(?:-[\d.-]+)?)(?:/[^\s'\",:;=\]})/]+)?/libcuda\.so(?:\.1)?(?:\.(\d{3}\.[\d.]*\d))?)"
     r"(?![\w.])",
     needles=("/stubs/libcuda.so", "compat"),
     sample="libcuda.so.1 => /usr/local/cuda-12.4/compat/libcuda.so.550.54.15 (0x00007f2b1c000000)",

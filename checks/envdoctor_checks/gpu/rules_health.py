@@ -13,6 +13,7 @@ from envdoctor_checks.gpu.facts import (
     GpuRetiredPages,
     GpuRowRemapping,
     UnreachableGpus,
+    of_gpu,
 )
 from envdoctor_checks.gpu.reasoning import (
     KERNEL,
@@ -324,11 +325,14 @@ def _logged_memory_error(
 
 
 @check.rule
-def recovery_needed(advice: GpuRecovery, around: Surroundings | None) -> Findings:
+def recovery_needed(
+    advice: GpuRecovery, remapping: GpuRowRemapping | None, around: Surroundings | None
+) -> Findings:
     """The driver asks for a GPU to be reset or for the machine to be restarted."""
     for each in advice.gpus:
-        if each.action == "none":
-            continue
+        rows = of_gpu(remapping.gpus, each.gpu) if remapping else None
+        if each.action == "none" or (each.action == "gpu-reset" and rows is not None and rows.pending):
+            continue  # that a row waits for the reset is another rule's to say
         restart = each.action in ("node-reboot", "system-reboot")
         known = restart or each.action in ("gpu-reset", "drain-and-reset", "drain-p2p", "bus-reset")
         yield Finding(

@@ -1,5 +1,7 @@
 """What DataLoader, torch, NCCL, Python, Ray, RDMA libraries, compilers and the kernel print."""
 
+# ruff: noqa: S108 - /dev/shm and /tmp are what is looked at, not where we write
+
 from __future__ import annotations
 
 import re
@@ -127,7 +129,9 @@ def ray_shared(match: re.Match[str]) -> ShmExhausted:
 )
 def lock_refused(match: re.Match[str]) -> LockRefused:
     """NCCL, UCX, Open MPI, libibverbs, llama.cpp."""
-    return LockRefused(call=match["call"] or "", names_limit="ulimit -l" in match[0] or match["limit"] is not None)
+    return LockRefused(
+        call=match["call"] or "", names_limit="ulimit -l" in match[0] or match["limit"] is not None
+    )
 
 
 @check.message(
@@ -149,7 +153,13 @@ SHARED = re.compile(r"(?i)/?torch_\d|nccl|\bshm|/dev/shm|inotify|file watch|psm_
 @check.message(
     r"(?:(?P<before>/[^\s'\":]+)['\"]?: )?(?P<what>(?i:no space left on device)|ENOSPC\b|(?P<quota>(?i:disk quota exceeded))|StorageFull"
     r"|[Nn]ot enough free disk space)(?:[^\n'\"/]{0,20}['\"](?P<after>/[^'\"]+)['\"])?",
-    needles=("no space left on device", "enospc", "disk quota exceeded", "storagefull", "not enough free disk space"),
+    needles=(
+        "no space left on device",
+        "enospc",
+        "disk quota exceeded",
+        "storagefull",
+        "not enough free disk space",
+    ),
     sample="OSError: [Errno 28] No space left on device: '/scratch/run7/epoch3.pt'",
 )
 def no_space(match: re.Match[str]) -> NoSpace | ShmExhausted | None:

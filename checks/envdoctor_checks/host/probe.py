@@ -1,5 +1,7 @@
 """Reads limits, shared memory, memory, disks and processors: files and statvfs(3) only."""
 
+# ruff: noqa: S108 - /dev/shm and /tmp are what is looked at, not where we write
+
 from __future__ import annotations
 
 import os
@@ -25,8 +27,10 @@ from envdoctor_checks.host.facts import (
 )
 
 LIMITS = "/proc/self/limits"
-LIMIT = re.compile(r"^Max (locked memory|open files|processes) +(\d+|unlimited) +(\d+|unlimited)\b", re.MULTILINE)
-SHM = "/dev/shm"  # noqa: S108 - the place itself, not a file that we make there
+LIMIT = re.compile(
+    r"^Max (locked memory|open files|processes) +(\d+|unlimited) +(\d+|unlimited)\b", re.MULTILINE
+)
+SHM = "/dev/shm"
 
 
 @check.probe(tier=Tier.QUICK)
@@ -35,7 +39,9 @@ def limits(host: Host) -> Iterator[MemlockLimit | FilesLimit | ProcessesLimit | 
     text = host.text(LIMITS)
     found = {name: (number(soft), number(hard)) for name, soft, hard in LIMIT.findall(text or "")}
     if len(found) != 3:
-        raise CouldNotLook(f"{LIMITS} is not there" if text is None else f"{LIMITS} is not in its usual form", "mount /proc")
+        raise CouldNotLook(
+            f"{LIMITS} is not there" if text is None else f"{LIMITS} is not in its usual form", "mount /proc"
+        )
     memlock, files, processes = found["locked memory"], found["open files"], found["processes"]
     source = Source("file", LIMITS)
     yield MemlockLimit(soft=memlock[0], source=source)
@@ -64,7 +70,9 @@ def shared_memory(host: Host) -> Iterator[SharedMemory | SharedMemoryAccess | Un
     )
     space = host.space(SHM) if status else None
     if space is None:
-        yield Unavailable(SharedMemory.fact_name, f"{SHM} does not tell its size" if status else f"{SHM} is not there")
+        yield Unavailable(
+            SharedMemory.fact_name, f"{SHM} does not tell its size" if status else f"{SHM} is not there"
+        )
     else:
         yield SharedMemory(total=space.total, free=space.free, source=source)
 
@@ -108,7 +116,7 @@ def _writing_places(host: Host) -> Iterator[tuple[str, str]]:
     """What is written there, and the path; each path once."""
     told = host.environ.get
     home = told("HOME") or "/root"
-    temporary = told("TMPDIR") or told("TEMP") or told("TMP") or "/tmp"  # noqa: S108 - where programs write
+    temporary = told("TMPDIR") or told("TEMP") or told("TMP") or "/tmp"
     cache = told("XDG_CACHE_HOME") or os.path.join(home, ".cache")
     places = {
         temporary: "temporary files",
@@ -140,8 +148,12 @@ def processors(host: Host) -> CpuAffinity:
     allowed = re.search(r"^Cpus_allowed_list:\s*(\S+)$", host.text("/proc/self/status") or "", re.MULTILINE)
     online = (host.text("/sys/devices/system/cpu/online") or "").strip()
     if allowed is None or not online:
-        raise CouldNotLook("/proc/self/status or /sys/devices/system/cpu/online does not tell", "mount /proc and /sys")
-    return CpuAffinity(usable=counted(allowed[1]), online=counted(online), source=Source("file", "/proc/self/status"))
+        raise CouldNotLook(
+            "/proc/self/status or /sys/devices/system/cpu/online does not tell", "mount /proc and /sys"
+        )
+    return CpuAffinity(
+        usable=counted(allowed[1]), online=counted(online), source=Source("file", "/proc/self/status")
+    )
 
 
 def counted(listed: str) -> int:

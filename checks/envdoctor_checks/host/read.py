@@ -1,5 +1,7 @@
 """Blocks of pasted text: df, free, ulimit, prlimit, /proc/PID/limits."""
 
+# ruff: noqa: S108 - /dev/shm and /tmp are what is looked at, not where we write
+
 from __future__ import annotations
 
 import re
@@ -20,10 +22,12 @@ from envdoctor_checks.host.facts import (
 )
 
 TEXT = Source("text")
-SHM = "/dev/shm"  # noqa: S108 - the place itself
+SHM = "/dev/shm"
 UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
 SIZE = r"(\d+(?:[.,]\d+)?)([KMGTP]?)(?:i?B)?"
-ROW = re.compile(rf"^\S+\s+(?:(?:tmpfs|ext[234]|xfs|overlay|nfs4?|btrfs|zfs|lustre|fuse\S*)\s+)?{SIZE}\s+{SIZE}\s+{SIZE}\s+(?:\d+%|-)\s+(/\S*)\s*$")
+ROW = re.compile(
+    rf"^\S+\s+(?:(?:tmpfs|ext[234]|xfs|overlay|nfs4?|btrfs|zfs|lustre|fuse\S*)\s+)?{SIZE}\s+{SIZE}\s+{SIZE}\s+(?:\d+%|-)\s+(/\S*)\s*$"
+)
 INODE_FLAG = re.compile(r"\s-\w*i")
 
 
@@ -72,7 +76,9 @@ def free(found: FoundBlock) -> Iterator[MemoryInfo | Swap]:
 
 ASKED = re.compile(r"\bulimit\s+(-\w+)")
 VALUE = re.compile(r"^\s*(\d+|unlimited)\s*$")
-LISTED = re.compile(r"^(?:max locked memory|open files|max user processes)\s.*\(.*-([lnu])\)\s+(\d+|unlimited)\s*$")
+LISTED = re.compile(
+    r"^(?:max locked memory|open files|max user processes)\s.*\(.*-([lnu])\)\s+(\d+|unlimited)\s*$"
+)
 
 
 @check.reader(command=r"[\s\S]*\bulimit\s+-", max_lines=60)
@@ -98,11 +104,22 @@ def _limits(told: Sequence[tuple[str, ...]]) -> Iterator[MemlockLimit | FilesLim
             yield ProcessesLimit(soft=soft, source=TEXT)
 
 
-KERNELS = re.compile(r"^(?:Max )?(locked memory|open files|processes|MEMLOCK|NOFILE|NPROC)\b.*?\s(\d+|unlimited)\s+(?:\d+|unlimited)\s*(?:bytes|files|processes)?\s*$")
-LETTERS = {"locked memory": "l", "MEMLOCK": "l", "open files": "n", "NOFILE": "n", "processes": "u", "NPROC": "u"}
+KERNELS = re.compile(
+    r"^(?:Max )?(locked memory|open files|processes|MEMLOCK|NOFILE|NPROC)\b.*?\s(\d+|unlimited)\s+(?:\d+|unlimited)\s*(?:bytes|files|processes)?\s*$"
+)
+LETTERS = {
+    "locked memory": "l",
+    "MEMLOCK": "l",
+    "open files": "n",
+    "NOFILE": "n",
+    "processes": "u",
+    "NPROC": "u",
+}
 
 
-@check.reader(starts=r"^Max (?:locked memory|open files|processes)\s+\w+\s+\w+|^(?:MEMLOCK|NOFILE|NPROC)\s", max_lines=1)
+@check.reader(
+    starts=r"^Max (?:locked memory|open files|processes)\s+\w+\s+\w+|^(?:MEMLOCK|NOFILE|NPROC)\s", max_lines=1
+)
 def kernel_limits(found: FoundBlock) -> Iterator[MemlockLimit | FilesLimit | ProcessesLimit]:
     """A line of /proc/PID/limits or prlimit(1): soft and hard limit, in bytes where it is memory."""
     row = KERNELS.match(found.block.lines[0].text)

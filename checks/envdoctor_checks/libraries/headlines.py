@@ -23,8 +23,12 @@ def cuda_libraries(loaded: LoadedLibraries | None, wheels: WheelFiles | None) ->
         wheel = brought.get(library)
         if files:
             owner = wheels.owner(files[0].path) if wheels else None
-            version = owner.version if owner else file_version(files[0].path) or soname_major(files[0].path) or ""
-            parts.append(f"{library} {version} from {owner.distribution if owner else _folder(files[0].path)}")
+            version = (
+                owner.version if owner else file_version(files[0].path) or soname_major(files[0].path) or ""
+            )
+            parts.append(
+                f"{library} {version} from {owner.distribution if owner else _folder(files[0].path)}"
+            )
         elif wheel is not None and loaded is None:
             parts.append(f"{library} {wheel.version} from {wheel.distribution}")
     if parts:

@@ -24,9 +24,28 @@ class Around(msgspec.Struct, frozen=True):
     installed: Distributions | None = None
 
     @property
+    def version(self) -> str | None:
+        """torch's version, from its own folder or from a list of packages."""
+        own = self.build.version if self.build else None
+        return own or (self.installed.version("torch") if self.installed else None)
+
+    @property
+    def cuda(self) -> str | None:
+        """The CUDA of torch: as it says, as its version's label says, or that of PyPI's wheel where it has no label."""
+        if self.build is not None and self.build.version is not None:
+            return self.build.torch_cuda
+        version = self.version
+        if version is None:
+            return None
+        label = re.search(r"\+cu(\d+)(\d)$", version)
+        if label:
+            return f"{label[1]}.{label[2]}"
+        return _runtime(self.know.pins.requirements(version) or {}) if "+" not in version else None
+
+    @property
     def cuda_major(self) -> int | None:
         """The major of torch's CUDA."""
-        cuda = self.build.torch_cuda if self.build else None
+        cuda = self.cuda
         return int(cuda.partition(".")[0]) if cuda else None
 
     def owner(self, soname: str) -> WheelLibrary | None:
@@ -45,19 +64,11 @@ class Around(msgspec.Struct, frozen=True):
         if self.wanted is not None:
             asked = self.wanted.of(distribution)
             return asked.specifier if asked else ""
-        if self.build is None or self.build.version is None:
-            return ""
-        pins = self.know.pins.requirements(self.build.version) or {}
-        return pins.get(distribution, "") if self._is_default_build(pins) else ""
-
-    def _is_default_build(self, pins: dict[str, str]) -> bool:
-        """Whether the pins, which are those of PyPI's wheel, are this build's as well: by the CUDA runtime's release."""
-        cuda = self.build.torch_cuda if self.build else None
-        if cuda is None:
-            return bool(self.build and self.build.version and "+" not in self.build.version)
-        runtime = next((each for name, each in pins.items() if name.startswith("nvidia-cuda-runtime")), None)
-        release = re.search(r"\d[\d.]*", runtime or "")
-        return release is not None and major_minor(release.group()) == major_minor(cuda)
+        version, cuda = self.version, self.cuda
+        pins = (self.know.pins.requirements(version) if version else None) or {}
+        default = _runtime(pins)
+        same = cuda is None or default is None or major_minor(cuda) == major_minor(default)
+        return pins.get(distribution, "") if same else ""
 
     def requirement(self, distribution: str) -> str:
         """What to hand to pip: with torch's pin, else the installed release, else that of torch's CUDA."""
@@ -67,7 +78,7 @@ class Around(msgspec.Struct, frozen=True):
         have = self.installed.version(distribution) if self.installed else None
         if have:
             return f"{distribution}=={have}"
-        cuda = self.build.torch_cuda if self.build else None
+        cuda = self.cuda
         if cuda and re.match(r"nvidia-cuda-(?:runtime|nvrtc|cupti)", distribution):
             return f"{distribution}=={'.'.join(map(str, major_minor(cuda)))}.*"
         return distribution
@@ -84,6 +95,13 @@ class Around(msgspec.Struct, frozen=True):
         if self.installed is not None and self.installed.complete:
             return any(each.name.startswith("nvidia-cu") for each in self.installed.distributions)
         return None
+
+
+def _runtime(pins: dict[str, str]) -> str | None:
+    """The CUDA that a wheel's pins are for, ``12.8``, by the one of the runtime."""
+    pin = next((each for name, each in pins.items() if name.startswith("nvidia-cuda-runtime")), "")
+    release = re.search(r"\d+\.\d+", pin)
+    return release.group() if release else None
 
 
 def broken_by(quote: str, soname: str) -> tuple[Outcome, ...]:

@@ -31,7 +31,9 @@ IN_MAPS = re.compile(r"/proc/(?:self|\$?\w+)/maps|\bpmap\b|\blsof\b")
 PYTHON = re.compile(r"(?:\S*/)?python[\d.]*\b")
 ECHOED = re.compile(r"(?:LD_LIBRARY_PATH ?[:=] ?)?[\[\"'<]?(?P<value>[^\[\]'\"<>\s]*)[\]\"'>]?")
 ANOTHER_TELLER = re.compile(r"collect_env|\bfind_library\b|\bglob\b")
-MESSAGE = re.compile(r"[Ee]rror|undefined symbol|\bversion `|Loading binary|cannot |warning", re.IGNORECASE)
+MESSAGE = re.compile(
+    r" => |[Ee]rror|undefined symbol|\bversion `|Loading binary|cannot |warning", re.IGNORECASE
+)
 
 
 @check.reader(starts=rf"{LIBRARY} (?:\([^)]*\) )?=> /|^\s*/\S+/{LIBRARY} \(0x", max_lines=1)

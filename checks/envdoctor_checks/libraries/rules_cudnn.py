@@ -145,8 +145,7 @@ def _wrong_major(
 
 def _of_torch(around: Around, table: CudnnUsers) -> int | None:
     """The cuDNN major of the installed torch."""
-    release = around.build.release if around.build else None
-    release = release or (around.installed.version("torch") if around.installed else None)
+    release = around.version
     return next((row.cudnn for row in table.of("torch") if release and row.holds(release)), None)
 
 

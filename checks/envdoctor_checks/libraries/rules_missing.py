@@ -21,7 +21,7 @@ from envdoctor.api import (
 )
 from envdoctor_checks.libraries.advice import linked, with_folder
 from envdoctor_checks.libraries.check import check
-from envdoctor_checks.libraries.clues import Copy, copies_of, same_library
+from envdoctor_checks.libraries.clues import Copy, copies_of, normal, same_library
 from envdoctor_checks.libraries.facts import (
     FileGone,
     LibraryCopies,
@@ -80,7 +80,7 @@ def on_disk(
 
     Not what ldconfig's cache names (the loader has looked there) nor what auditwheel renamed.
     """
-    missing = {each.path for each in gone}
+    missing = {normal(each.path) for each in gone}
     return tuple(
         copy
         for copy in copies_of(tuple(each for each in seen if each.how != "cached"), copies)

@@ -67,6 +67,8 @@ def _symbol_between_parts(
     said: UndefinedSymbol,
     seen: tuple[LibrarySeen, ...],
     loaded: LoadedLibraries | None,
+    variables: Variables | None,
+    path: SearchPath | None,
 ) -> Findings:
     wanted = provider_of(said.symbol, said.version)
     if wanted is None or said.wanted_by is None or stem_of(said.wanted_by) is None:
@@ -75,6 +77,9 @@ def _symbol_between_parts(
     if stem == "libnccl":
         return  # which has a check of its own
     copies = copies_of(seen, None, loaded)
+    entries = entries_of(variables, path)
+    if any(entries.supplying(copy.path) for copy in of_family(copies, stem)):
+        return  # then LD_LIBRARY_PATH is what mixes them
     asker = Copy(said.wanted_by, said.wanted_by, True)
     parts = of_family((asker, *copies), stem)
     if family_of(asker.library) == family_of(stem) and _two_releases(asker, parts, wanted):

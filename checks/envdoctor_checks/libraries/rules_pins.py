@@ -136,8 +136,8 @@ def _pip_says_so(
 
 @wheel_pins_violated.sign
 def _by_the_table(
-    build: TorchBuild,
     installed: Distributions,
+    build: TorchBuild | None,
     know: Knowledge,
     undefined: tuple[UndefinedSymbol, ...],
     mismatch: tuple[SubLibraryMismatch, ...],
@@ -153,7 +153,7 @@ def _by_the_table(
             continue
         said = (*undefined, *mismatch)[0]
         yield Finding(
-            title=f"{name} {have} is installed; torch {build.version} asks for {specifier}",
+            title=f"{name} {have} is installed; torch {around.version} asks for {specifier}",
             subject=f"distribution:{name}",
             confidence=Confidence.LIKELY,
             detail="The release of the wheel is not the one that this torch was built with, and the message speaks of "

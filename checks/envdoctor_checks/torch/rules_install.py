@@ -190,7 +190,7 @@ def _instead(
     """The index that has what was asked for; else a Python that has wheels; else a build that fits."""
     label = version.partition("+")[2] if version else ""
     exists = version is not None and label in {row.index for row in advice.indexes.having(version)}
-    if exists and not any(each.index == label for each in indexes):
+    if exists and said.python is None and not any(each.index == label for each in indexes):
         yield Install(requirements=(said.requirement,), build=label, why="the index that has this build")
         return
     only_newer = bool(said.versions) and version is not None

@@ -1,0 +1,329 @@
+"""Machines on which nothing is wrong. Each is built as such machines are, odd looks and all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from tests.support import machine_parts as parts
+from tests.support.machine_torch import (
+    NO_DRIVER,
+    TORCH_2_8,
+    TORCH_2_12_ARM,
+    TORCH_CPU,
+    Environment,
+    Torch,
+    imports,
+    install_torch,
+    raised,
+    system_python,
+    venv,
+)
+from tests.support.machine_tree import GIB, Tree
+
+HEALTHY: dict[str, "Healthy"] = {}
+H100, A100 = ("NVIDIA H100 80GB HBM3", "9.0"), ("NVIDIA A100 80GB PCIe", "8.0")
+RTX_4090 = ("NVIDIA GeForce RTX 4090", "8.9")
+CUDA_IMAGE = "12.8"
+
+
+class Healthy(msgspec.Struct, frozen=True):
+    """One machine: how it is built, and on which processor."""
+
+    build: Callable[[Tree], object]
+    processor: str
+    about: str
+
+
+def healthy(processor: str = "x86_64") -> Callable[[Callable[[Tree], object]], Callable[[Tree], object]]:
+    """Register a machine under its function's name; the docstring says what it is."""
+
+    def register(build: Callable[[Tree], object]) -> Callable[[Tree], object]:
+        HEALTHY[build.__name__.replace("_", "-")] = Healthy(build, processor, (build.__doc__ or "").strip())
+        return build
+
+    return register
+
+
+def training_server(tree: Tree, hostname: str, *, torch: Torch = TORCH_2_8) -> Environment:
+    """Ubuntu 22.04 on a server, a user's venv with torch, and a compiler; the driver and GPUs are not in it."""
+    parts.linux(tree, parts.UBUNTU_22, memory=2048, cores=112)
+    home = parts.person(tree, "alice", 1001, groups=(44, 110))
+    parts.network(tree, hostname, "10.11.4.21")
+    parts.toolchain(tree, "11.4.0", "3.10")
+    made = venv(tree, f"{home}/train/.venv", "3.10.12", owner=1001)
+    tree.environ["VIRTUAL_ENV"] = made.prefix
+    install_torch(tree, made, torch)
+    return made
+
+
+@healthy()
+def h100x8(tree: Tree) -> Environment:
+    """HGX H100: eight SXM GPUs, NVSwitches, the fabric manager at work, driver 580 and torch 2.8.0+cu128."""
+    made = training_server(tree, "hgx-07")
+    parts.driver(tree, "580.65.06", parts.H100_SXM, parts.UBUNTU_22)
+    parts.nvswitches(tree, "580.65.06")
+    parts.scenario(tree, "h100x8")
+    parts.rdma(tree, 4)
+    imports(tree, made, TORCH_2_8, (H100,) * 8)
+    return made
+
+
+@healthy()
+def a100(tree: Tree) -> Environment:
+    """A virtual server with one A100, driver 550: CUDA 12.4 spoken, CUDA 12.8 wheels."""
+    made = training_server(tree, "gpu-vm-1")
+    parts.driver(tree, "550.144.03", parts.A100, parts.UBUNTU_22, flavour="proprietary")
+    parts.scenario(tree, "a100")
+    tree.file("/proc/cpuinfo", "processor\t: 0\nflags\t\t: fpu sse4_2 avx2 hypervisor\n\n")
+    imports(tree, made, TORCH_2_8, (A100,))
+    return made
+
+
+@healthy()
+def h100_pcie(tree: Tree) -> Environment:
+    """One H100 on a PCIe card: no NVSwitch, so no fabric manager."""
+    made = training_server(tree, "gpu-pcie-3")
+    parts.driver(tree, "570.133.20", parts.H100_PCIE, parts.UBUNTU_22)
+    parts.scenario(
+        tree,
+        "h100x8",
+        "gpus = 1\ndriver_release = 570.133.20\ndriver_branch = r570_00\ndriver_cuda = 12080\ngsp.version = 570.133.20\n"
+        "name = NVIDIA H100 PCIe\npci.device_id = 0x233110de\nnvlink.count =\nfabric.state = 0\nfabric.status = 0\n"
+        "fabric.health_mask =\nfabric.health_summary =\npower.limit_mw = 350000\n[gpu 0]\npci.bus_id = 00000000:41:00.0\n",
+    )
+    imports(tree, made, TORCH_2_8, (("NVIDIA H100 PCIe", "9.0"),))
+    return made
+
+
+def desktop(tree: Tree, *, torch: Torch = TORCH_2_8) -> Environment:
+    """Ubuntu 24.04 on a desk, with a venv made by uv in the user's project."""
+    parts.linux(tree, parts.UBUNTU_24, memory=64, cores=24)
+    home = parts.person(tree, "bob", groups=(4, 27, 44), cwd="/home/bob/project")
+    parts.network(tree, "workstation", "192.168.178.34", "enp6s0", ("docker0",))
+    parts.toolchain(tree)
+    made = venv(tree, f"{home}/project/.venv", "3.12.3", made_by="uv = 0.8.13\n")
+    install_torch(tree, made, torch)
+    return made
+
+
+@healthy()
+def rtx4090(tree: Tree) -> Environment:
+    """A desktop with an RTX 4090 under driver 535: minor-version compatibility carries CUDA 12.8 wheels."""
+    made = desktop(tree)
+    parts.driver(tree, "535.104.05", parts.RTX_4090, parts.UBUNTU_24, flavour="proprietary")
+    old = "driver_release = 535.104.05\ndriver_branch = r535_00\ndriver_cuda = 12020\n"
+    parts.scenario(tree, "rtx4090", old)
+    imports(tree, made, TORCH_2_8, (RTX_4090,))
+    return made
+
+
+@healthy("aarch64")
+def gb10(tree: Tree) -> Environment:
+    """DGX Spark: a GB10 on 64-bit ARM, whose compute capability 12.1 runs code for 12.0."""
+    parts.linux(tree, msgspec.structs.replace(parts.UBUNTU_24, kernel="6.11.0-1016-nvidia"), memory=120, cores=20)
+    home = parts.person(tree, "eve", groups=(4, 27, 44))
+    parts.network(tree, "spark-4a1f", "192.168.1.50", "enP7s7")
+    parts.toolchain(tree)
+    parts.driver(tree, "580.95.05", parts.GB10, msgspec.structs.replace(parts.UBUNTU_24, kernel="6.11.0-1016-nvidia"))
+    parts.scenario(tree, "gb10")
+    made = venv(tree, f"{home}/llm/.venv", "3.12.3")
+    tree.environ["VIRTUAL_ENV"] = made.prefix
+    install_torch(tree, made, TORCH_2_12_ARM)
+    imports(tree, made, TORCH_2_12_ARM, (("NVIDIA GB10", "12.1"),))
+    return made
+
+
+@healthy("aarch64")
+def gh200(tree: Tree) -> Environment:
+    """A Grace Hopper node: a GPU whose memory the kernel shows as a NUMA node, and pages of 64 KiB."""
+    system = msgspec.structs.replace(parts.UBUNTU_22, kernel="6.8.0-1025-nvidia-64k")
+    parts.linux(tree, system, memory=480, cores=72)
+    home = parts.person(tree, "alice", 1001)
+    parts.network(tree, "gh-node-2", "10.40.0.12")
+    parts.toolchain(tree, "11.4.0", "3.10")
+    parts.driver(tree, "580.65.06", parts.GH200, system)
+    parts.scenario(
+        tree,
+        "h100x8",
+        "gpus = 1\nname = NVIDIA GH200 480GB\npci.device_id = 0x234210de\nmemory.total_mib = 97871\ncuda.total_mib = 97280\n"
+        "nvlink.count =\nfabric.state = 0\nfabric.status = 0\nfabric.health_mask =\nfabric.health_summary =\n"
+        "addressing_mode = 2\n[gpu 0]\npci.bus_id = 00000009:01:00.0\n",
+    )
+    made = venv(tree, f"{home}/train/.venv", "3.10.12", owner=1001)
+    tree.environ["VIRTUAL_ENV"] = made.prefix
+    install_torch(tree, made, TORCH_2_12_ARM)
+    imports(tree, made, TORCH_2_12_ARM, (("NVIDIA GH200 480GB", "9.0"),))
+    return made
+
+
+@healthy()
+def laptop_cpu(tree: Tree) -> Environment:
+    """A laptop without an NVIDIA GPU, Fedora, and a torch for the CPU."""
+    parts.linux(tree, parts.FEDORA_42, memory=16, cores=8)
+    home = parts.person(tree, "carol")
+    parts.network(tree, "fedora", "192.168.0.17", "wlp2s0")
+    made = venv(tree, f"{home}/notes/.venv", "3.13.5")
+    tree.environ["VIRTUAL_ENV"] = made.prefix
+    install_torch(tree, made, TORCH_CPU)
+    imports(tree, made, TORCH_CPU)
+    return made
+
+
+@healthy()
+def wsl2(tree: Tree) -> Environment:
+    """Ubuntu 22.04 in WSL2 with the desktop's RTX 4090: no kernel module, no nodes but /dev/dxg, Windows' libcuda."""
+    system = msgspec.structs.replace(parts.UBUNTU_22, kernel="6.6.87.2-microsoft-standard-WSL2")
+    parts.linux(tree, system, memory=32, cores=24)
+    home = parts.person(tree, "dave", groups=(4, 27))
+    parts.network(tree, "DESKTOP-8K2J", "172.28.96.14", "eth0")
+    parts.toolchain(tree, "11.4.0", "3.10")
+    tree.environ |= {"WSL_DISTRO_NAME": "Ubuntu-22.04", "WSL_INTEROP": "/run/WSL/9_interop"}
+    tree.environ["PATH"] += ":/usr/lib/wsl/lib:/mnt/c/Windows/system32"
+    tree.node("/dev/dxg", 10, 125)
+    for name in ("libcuda.so", "libcuda.so.1", "libcuda.so.1.1", "libnvidia-ml.so.1", "libdxcore.so"):
+        tree.library(f"/usr/lib/wsl/lib/{name}")
+    tree.cached("/usr/lib/wsl/lib/libcuda.so.1", "/usr/lib/wsl/lib/libnvidia-ml.so.1")
+    tree.answers.libcuda = "/usr/lib/wsl/lib/libcuda.so.1.1"
+    parts.scenario(tree, "wsl2")
+    made = venv(tree, f"{home}/sd/.venv", "3.10.12")
+    tree.environ["VIRTUAL_ENV"] = made.prefix
+    install_torch(tree, made, TORCH_2_8)
+    imports(tree, made, TORCH_2_8, (RTX_4090,))
+    return made
+
+
+@healthy()
+def ubuntu_desktop(tree: Tree) -> None:
+    """An Ubuntu desktop as it is installed: nouveau drives the card, and nobody has asked for torch."""
+    parts.linux(tree, parts.UBUNTU_24, memory=32, cores=12)
+    parts.person(tree, "frank", groups=(4, 27))
+    parts.network(tree, "frank-desktop", "192.168.2.40", "enp3s0")
+    parts.gpus(tree, parts.RTX_4090, bound="nouveau", told=False)
+    tree.more("/proc/modules", "nouveau 3096576 4 - Live 0x0\n")
+    tree.file(parts.SECURE_BOOT, b"\x06\x00\x00\x00\x01")
+    tree.file(f"/usr/lib/modules/{parts.UBUNTU_24.kernel}/modules.dep", "kernel/drivers/gpu/drm/nouveau/nouveau.ko.zst:\n")
+    system_python(tree, "/usr", "3.12.3", managed=True)
+
+
+@healthy("aarch64")
+def jetson_orin(tree: Tree) -> Environment:
+    """A Jetson AGX Orin with JetPack 6: nvgpu on the chip, no GPU on PCI, torch built against the system's CUDA."""
+    system = msgspec.structs.replace(parts.UBUNTU_22, kernel="5.15.148-tegra")
+    parts.linux(tree, system, memory=61, cores=12)
+    home = parts.person(tree, "nvidia", groups=(4, 27, 44, 110))
+    parts.network(tree, "orin", "192.168.55.10", "eth0")
+    parts.toolchain(tree, "11.4.0", "3.10")
+    parts.toolkit(tree, "12.6", "12.6.68")
+    parts.jetson(tree, "540.4.0")
+    torch = Torch(release="2.8.0", cuda="12.6", label="", cudnn="9.3.0", nccl="2.27.3", archs=("sm_87",))
+    made = venv(tree, f"{home}/robot/.venv", "3.10.12")
+    tree.environ["VIRTUAL_ENV"] = made.prefix
+    install_torch(tree, made, msgspec.structs.replace(torch, cuda=None))
+    tree.file(f"{made.site}/torch/version.py", "__version__ = '2.8.0'\ncuda: Optional[str] = '12.6'\nhip: Optional[str] = None\n")
+    imports(tree, made, torch, (("Orin", "8.7"),))
+    return made
+
+
+def cuda_container(tree: Tree, flavour: str, *, python: str = "3.10.12") -> Environment:
+    """A container of nvidia/cuda:12.8.1-FLAVOUR-ubuntu22.04 with a virtual environment, run by docker as root."""
+    parts.linux(tree, parts.UBUNTU_22, memory=512, cores=64, cgroup="/")
+    parts.docker(tree, "5f0e71b8c2d4")
+    parts.cuda_image(tree, flavour)
+    made = venv(tree, "/opt/venv", python, owner=0)
+    tree.environ |= {"VIRTUAL_ENV": made.prefix, "HOME": "/root"}
+    tree.environ["PATH"] = "/opt/venv/bin:" + tree.environ["PATH"]
+    if flavour == "devel":
+        parts.toolchain(tree, "11.4.0", "3.10")
+    install_torch(tree, made, TORCH_2_8)
+    return made
+
+
+def with_gpu(tree: Tree, made: Environment) -> Environment:
+    """``--gpus all`` on a host with one A100: the toolkit mounts the driver's files and devices."""
+    parts.mounted_driver(tree, "570.133.20", parts.A100)
+    parts.scenario(tree, "a100", "driver_release = 570.133.20\ndriver_branch = r570_00\ndriver_cuda = 12080\n")
+    imports(tree, made, TORCH_2_8, (A100,))
+    return made
+
+
+def in_ci(tree: Tree, made: Environment) -> Environment:
+    """No GPU was asked for: a job of a CI system runs unit tests on the CPU."""
+    tree.environ |= {"CI": "true", "GITHUB_ACTIONS": "true"}
+    imports(tree, made, TORCH_2_8, cudnn=None)
+    return made
+
+
+@healthy()
+def cuda_base_gpu(tree: Tree) -> Environment:
+    """nvidia/cuda:12.8.1-base with a GPU."""
+    return with_gpu(tree, cuda_container(tree, "base"))
+
+
+@healthy()
+def cuda_runtime_gpu(tree: Tree) -> Environment:
+    """nvidia/cuda:12.8.1-runtime with a GPU, and without a compiler."""
+    return with_gpu(tree, cuda_container(tree, "runtime"))
+
+
+@healthy()
+def cuda_devel_gpu(tree: Tree) -> Environment:
+    """nvidia/cuda:12.8.1-devel with a GPU, nvcc and stubs."""
+    return with_gpu(tree, cuda_container(tree, "devel"))
+
+
+@healthy()
+def cuda_base_ci(tree: Tree) -> Environment:
+    """nvidia/cuda:12.8.1-base in CI, no GPU requested."""
+    return in_ci(tree, cuda_container(tree, "base"))
+
+
+@healthy()
+def cuda_runtime_ci(tree: Tree) -> Environment:
+    """nvidia/cuda:12.8.1-runtime in CI, no GPU requested."""
+    return in_ci(tree, cuda_container(tree, "runtime"))
+
+
+@healthy()
+def cuda_devel_ci(tree: Tree) -> Environment:
+    """nvidia/cuda:12.8.1-devel in CI, no GPU requested: its only libcuda is a stub."""
+    return in_ci(tree, cuda_container(tree, "devel"))
+
+
+@healthy()
+def python_slim_ci(tree: Tree) -> Environment:
+    """python:3.12-slim as root in CI, with a torch for the CPU."""
+    parts.linux(tree, msgspec.structs.replace(parts.DEBIAN_12, python=""), memory=16, cores=4, cgroup="/")
+    parts.docker(tree, "0c1d2e3f4a5b")
+    tree.environ |= {"CI": "true", "HOME": "/root", "PYTHON_VERSION": "3.12.11"}
+    made = system_python(tree, "/usr/local", "3.12.11")
+    tree.file("/usr/local/include/python3.12/Python.h")
+    install_torch(tree, made, TORCH_CPU)
+    imports(tree, made, TORCH_CPU)
+    return made
+
+
+@healthy()
+def mig_pod(tree: Tree) -> Environment:
+    """A pod with one MIG instance of an HGX H100: /sys shows the whole node, /dev and the driver one GPU."""
+    parts.linux(tree, parts.UBUNTU_22, memory=2048, cores=112, cgroup="/")
+    parts.kubernetes(tree, "trainer-0", memory=120 * GIB, cores=16)
+    parts.cuda_image(tree, "runtime")
+    made = venv(tree, "/opt/venv", "3.10.12", owner=0)
+    tree.environ |= {
+        "VIRTUAL_ENV": made.prefix, "HOME": "/root",
+        "NVIDIA_VISIBLE_DEVICES": "MIG-3d5b0c18-47ae-5f62-9e01-8bd27c64f9a0",
+    }  # fmt: skip
+    install_torch(tree, made, TORCH_2_8)
+    parts.mounted_driver(tree, "580.65.06", parts.H100_SXM, mine=1)
+    for address in parts.NVSWITCHES:
+        parts.pci(tree, address, "0x22a3", "0x068000", "nvidia-nvswitch")
+    for minor in (30, 31):
+        tree.node(f"/dev/nvidia-caps/nvidia-cap{minor}", 237, minor, "0444")
+    parts.scenario(tree, "h100-mig", "mig.count = 1\n")
+    imports(tree, made, TORCH_2_8, (("NVIDIA H100 80GB HBM3 MIG 3g.40gb", "9.0"),))
+    return made
+
+
+__all__ = ["HEALTHY", "NO_DRIVER", "Healthy", "raised"]
