@@ -111,6 +111,29 @@ PROFILE = (
 )
 
 
+ALLOW_USERNS = (
+    Change(
+        title="install an AppArmor profile for the program, then load it with apparmor_parser -r",
+        reach=Reach.HOST,
+        example=PROFILE,
+    ),
+    Run(
+        title="or install the setuid variant, which needs no user namespace",
+        commands=("apt-get install apptainer-suid",),
+        reach=Reach.HOST,
+        needs_root=True,
+        caveat="The package is apptainer's own (its PPA), beside the package apptainer of the same release.",
+    ),
+    Run(
+        title="or lift the restriction for all programs",
+        commands=("sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",),
+        reach=Reach.HOST,
+        needs_root=True,
+        caveat="It is there against exploits of the kernel. Keep it in /etc/sysctl.d to have it after the next boot.",
+    ),
+)
+
+
 @check.rule
 def apparmor_blocks_userns(
     denials: tuple[UsernsDenied, ...], settings: KernelSettings | None, platform: Platform | None
@@ -131,31 +154,15 @@ def apparmor_blocks_userns(
         evidence.append(settings.shows(RESTRICTED, value))
     yield Finding(
         title="AppArmor keeps ordinary users from user namespaces, which this engine needs",
-        confidence=Confidence.CERTAIN if certain else Confidence.LIKELY if ubuntu else Confidence.POSSIBLE,
+        confidence=Confidence.CERTAIN
+        if certain
+        else Confidence.LIKELY
+        if ubuntu or powerless
+        else Confidence.POSSIBLE,
         detail="Ubuntu from 23.10 on gives a user namespace without any right to programs that no AppArmor profile allows it to. "
         "Packages of the distribution bring such profiles; a program in /usr/local or in a home directory has none.",
         evidence=tuple(evidence),
-        remedies=(
-            Change(
-                title="install an AppArmor profile for the program, then load it with apparmor_parser -r",
-                reach=Reach.HOST,
-                example=PROFILE,
-            ),
-            Run(
-                title="or install the setuid variant, which needs no user namespace",
-                commands=("apt-get install apptainer-suid",),
-                reach=Reach.HOST,
-                needs_root=True,
-                caveat="The package is apptainer's own (its PPA), beside the package apptainer of the same release.",
-            ),
-            Run(
-                title="or lift the restriction for all programs",
-                commands=("sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",),
-                reach=Reach.HOST,
-                needs_root=True,
-                caveat="It is there against exploits of the kernel. Keep it in /etc/sysctl.d to have it after the next boot.",
-            ),
-        ),
+        remedies=ALLOW_USERNS,
         breaks=(START,),
         shows=(START,),
         asks=()

@@ -183,7 +183,7 @@ def linker_found_none(_match: re.Match[str]) -> LinkFailed:
 )
 def libcuda_named(match: re.Match[str]) -> LibcudaNamed:
     """The path of a stub or of a compatibility library."""
-    return LibcudaNamed(path=match[1], kind="stub" if match[2] else "compat", release=match[3])
+    return LibcudaNamed(path=match[1], role="stub" if match[2] else "compat", release=match[3])
 
 
 @check.message(

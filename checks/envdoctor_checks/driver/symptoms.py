@@ -203,7 +203,7 @@ class LibcudaNamed(Symptom, frozen=True):
 
     symptom_name: ClassVar[str] = "driver.libcuda-named"
     path: str
-    kind: Literal["stub", "compat"]
+    role: Literal["stub", "compat"]
     release: str | None = None
     """From a versioned file name."""
 

@@ -239,7 +239,7 @@ class RunPathSeen(Symptom, frozen=True):
     """A line of ``readelf -d`` with a run path."""
 
     symptom_name: ClassVar[str] = "libraries.run-path-seen"
-    kind: Literal["rpath", "runpath"]
+    tag: Literal["rpath", "runpath"]
     value: str
 
 
@@ -307,7 +307,7 @@ class WrongMkl(Symptom, frozen=True):
     """MKL or an OpenMP runtime that does not fit."""
 
     symptom_name: ClassVar[str] = "libraries.wrong-mkl"
-    kind: Literal["profiler-hook", "threading-layer", "kernels-missing", "openmp-twice", "symbol"]
+    problem: Literal["profiler-hook", "threading-layer", "kernels-missing", "openmp-twice", "symbol"]
     """MKL without ``iJIT_*``; Intel's threading beside GNU's; MKL's own parts missing; two runtimes; other symbols."""
     name: str = ""
     """The symbol or the library."""

@@ -146,4 +146,4 @@ def file_gone(found: re.Match[str]) -> FileGone:
 )
 def run_path_seen(found: re.Match[str]) -> RunPathSeen:
     """readelf -d, objdump -p."""
-    return RunPathSeen(kind="rpath" if found["tag"] == "RPATH" else "runpath", value=found["value"])
+    return RunPathSeen(tag="rpath" if found["tag"] == "RPATH" else "runpath", value=found["value"])

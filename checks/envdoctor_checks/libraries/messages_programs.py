@@ -209,11 +209,11 @@ def onnxruntime_not_loaded(found: re.Match[str]) -> LibraryNotFound:
 def wrong_mkl(found: re.Match[str]) -> WrongMkl:
     """MKL or OpenMP of another release, or two of them."""
     if found["hook"]:
-        return WrongMkl(kind="profiler-hook", name=found["hook"])
+        return WrongMkl(problem="profiler-hook", name=found["hook"])
     if found["kernel"]:
-        return WrongMkl(kind="kernels-missing", name=found["kernel"])
+        return WrongMkl(problem="kernels-missing", name=found["kernel"])
     if found["layer"]:
-        return WrongMkl(kind="threading-layer")
+        return WrongMkl(problem="threading-layer")
     if found["twice"]:
-        return WrongMkl(kind="openmp-twice", name=found["twice"])
-    return WrongMkl(kind="symbol", name=found["symbol"])
+        return WrongMkl(problem="openmp-twice", name=found["twice"])
+    return WrongMkl(problem="symbol", name=found["symbol"])

@@ -30,7 +30,7 @@ from envdoctor_checks.python.facts import (
     Distributions,
     RequirementConflict,
 )
-from envdoctor_checks.torch.facts import TorchBuild, TorchImport, TorchRequirements
+from envdoctor_checks.torch.facts import TorchBuild, TorchRequirements
 
 CLAUSE = re.compile(r"\s*(==|!=|<=|>=|<|>|~=|===)\s*([\w.*+!-]+)\s*")
 
@@ -40,7 +40,6 @@ def wheel_pins_violated(
     wanted: TorchRequirements,
     installed: Distributions,
     know: Knowledge,
-    imported: TorchImport | None,
     undefined: tuple[UndefinedSymbol, ...],
     mismatch: tuple[SubLibraryMismatch, ...],
 ) -> Findings:
@@ -50,7 +49,6 @@ def wheel_pins_violated(
         have = installed.version(asked.name)
         if not asked.name.startswith("nvidia-") or have is None or satisfied(have, asked.specifier):
             continue
-        broke = asked.name in blamed or (imported is not None and not imported.ok and not blamed)
         yield Finding(
             title=f"{asked.name} {have} is installed; torch asks for {asked.specifier}",
             subject=f"distribution:{asked.name}",
@@ -65,7 +63,7 @@ def wheel_pins_violated(
             remedies=(
                 Install((f"{asked.name}{asked.specifier}",), why="the release that torch was built with"),
             ),
-            breaks=(imports("torch"), Outcome("kernel-on-gpu")) if broke else (),
+            breaks=(imports("torch"), Outcome("kernel-on-gpu")) if asked.name in blamed else (),
         )
 
 

@@ -200,7 +200,7 @@ def mkl_mismatch(said: WrongMkl, build: TorchBuild | None, conda: CondaPackages 
     yield Finding(
         title=title,
         subject="library:mkl",
-        confidence=Confidence.CERTAIN if said.kind != "symbol" else Confidence.LIKELY,
+        confidence=Confidence.CERTAIN if said.problem != "symbol" else Confidence.LIKELY,
         detail=detail,
         evidence=(
             said.evidence(),
@@ -215,7 +215,7 @@ def mkl_mismatch(said: WrongMkl, build: TorchBuild | None, conda: CondaPackages 
 
 def _about_mkl(said: WrongMkl) -> tuple[str, str, tuple[Remedy, ...]]:
     """Title, detail and remedies by what the message was about."""
-    if said.kind == "profiler-hook":
+    if said.problem == "profiler-hook":
         return (
             f"MKL 2024.1 or later is installed, which has no {said.name} any more",
             "torch's conda packages up to 2.2 expect MKL's profiler hooks; MKL dropped them in 2024.1.",
@@ -228,7 +228,7 @@ def _about_mkl(said: WrongMkl) -> tuple[str, str, tuple[Remedy, ...]]:
                 Install(("torch",), why="pip's wheels have MKL inside"),
             ),
         )
-    if said.kind == "threading-layer":
+    if said.problem == "threading-layer":
         return (
             "MKL was told to use Intel's OpenMP while GNU's is loaded already",
             "Whoever is imported first decides which OpenMP runtime a process has. numpy of conda sets MKL up for Intel's.",
@@ -237,7 +237,7 @@ def _about_mkl(said: WrongMkl) -> tuple[str, str, tuple[Remedy, ...]]:
                 Change("import numpy before torch", Reach.ENVIRONMENT, example=("import numpy, torch",)),
             ),
         )
-    if said.kind == "openmp-twice":
+    if said.problem == "openmp-twice":
         return (
             f"{said.name} is loaded a second time: two OpenMP runtimes in one process",
             "Two packages each brought an OpenMP runtime, most often numpy from conda and torch from pip, or the reverse.",
@@ -257,7 +257,7 @@ def _about_mkl(said: WrongMkl) -> tuple[str, str, tuple[Remedy, ...]]:
         )
     what = (
         f"MKL cannot load its own part {said.name}"
-        if said.kind == "kernels-missing"
+        if said.problem == "kernels-missing"
         else f"{said.name} is missing in the MKL or OpenMP that was found"
     )
     return (
