@@ -157,7 +157,17 @@ def _active(host: Host) -> Iterator[Candidate]:
         not_if = "it is conda's base environment, and a venv is active" if base else ""
         yield _environment(host, conda, f"CONDA_PREFIX is {conda}", Source("env", "CONDA_PREFIX"), not_if)
     if folder:
-        yield _environment(host, folder, f"the nearest .venv is {folder}", Source("file", folder))
+        not_if = "envdoctor itself is installed there, and no torch" if _only_ours(host, folder) else ""
+        why = f"the nearest .venv is {folder}"
+        yield _environment(host, folder, why, Source("file", folder), not_if)
+
+
+def _only_ours(host: Host, folder: str) -> bool:
+    """Whether a venv is the one that envdoctor was installed into for itself, as its README does it."""
+    if not host.live or os.path.realpath(folder) != os.path.realpath(sys.prefix):
+        return False
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    return not _is_there(host, os.path.join(folder, "lib", version, "site-packages", "torch"))
 
 
 def _environment(host: Host, folder: str, why: str, source: Source, not_if: str = "") -> Candidate:

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from envdoctor.errors import UsageError
@@ -313,3 +314,29 @@ def test_every_end_has_its_words() -> None:
 
     phrases = {failure(ChildResult(end=end, argv=("python",), error="because")) for end in ChildEnd}
     assert all(phrase and "\n" not in phrase for phrase in phrases)
+
+
+def test_the_venv_that_envdoctor_was_given_for_itself_is_passed_over(tmp_path: Path) -> None:
+    """As the README installs it: `.venv` in the current folder holds envdoctor and nothing to examine."""
+    venv = tmp_path / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    ask = "import os; from envdoctor.host import Host; from envdoctor.target import choose; t = choose(Host.here(), None); print(t.python, t.why)"
+    root = Path(__file__).resolve().parents[2]
+    msgspec_home = Path(msgspec.__file__).resolve().parents[1]
+    environ = {"PATH": "/usr/bin:/bin", "PYTHONPATH": os.pathsep.join([str(root), str(msgspec_home)])}
+
+    def chosen() -> str:
+        done = subprocess.run(
+            [venv / "bin" / "python", "-c", ask],
+            cwd=tmp_path,
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
+    assert "nearest .venv" not in chosen()
+    site = next((venv / "lib").glob("python*/site-packages"))
+    (site / "torch").mkdir()
+    assert chosen().startswith(str(venv))

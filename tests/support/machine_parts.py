@@ -92,6 +92,9 @@ def linux(tree: Tree, system: System, *, memory: int = 64, cores: int = 16, cgro
 def _kernel_side(tree: Tree, memory: int, cores: int) -> None:
     kib = memory << 20
     tree.file("/proc/meminfo", f"MemTotal: {kib:>14} kB\nMemFree: {kib // 2:>15} kB\nMemAvailable: {kib * 3 // 4:>10} kB\n")
+    tree.more("/proc/meminfo", "SwapTotal:      8388604 kB\nSwapFree:       8388604 kB\n")
+    tree.file("/sys/devices/system/cpu/online", f"0-{cores - 1}\n")
+    tree.file("/sys/firmware/acpi/pm_profile", "4\n")
     tree.file("/proc/cpuinfo", "".join(f"processor\t: {each}\nflags\t\t: fpu sse4_2 avx2\n\n" for each in range(cores)))
     tree.file("/proc/cmdline", "BOOT_IMAGE=/boot/vmlinuz root=/dev/sda1 ro quiet\n")
     tree.file("/proc/stat", "cpu  1 2 3 4\nbtime 1779990000\n")
@@ -105,12 +108,19 @@ def _kernel_side(tree: Tree, memory: int, cores: int) -> None:
         tree.file(f"/proc/self/{name}", "         0          0 4294967295\n")
     tree.file("/proc/self/attr/current", "unconfined\n")
     tree.file("/proc/sys/kernel/dmesg_restrict", "1\n")
-    tree.node("/dev/kmsg", 1, 11, "0640", gid=4)
+    tree.entry("/dev/kmsg", errno="EPERM")
     tree.folder("/sys/bus/pci/devices")
     tree.folder("/sys/module/kernel")
     tree.disk("/", 900 * GIB, 400 * GIB)
     tree.disk("/dev/shm", memory * GIB // 2, memory * GIB // 2)  # noqa: S108 - as above
     tree.folder("/dev/shm", mode="1777")  # noqa: S108 - as above
+
+
+def kernel_log(tree: Tree, *lines: str) -> None:
+    """What a logger wrote of this boot, readable for the group adm."""
+    start = "Nov 20 08:00:01 host kernel: [    0.000000] Linux version 5.15.0 (buildd@lcy02)\n"
+    later = "".join(f"Nov 20 09:1{number}:07 host kernel: [ 4{number}02.118001] {line}\n" for number, line in enumerate(lines))
+    tree.file("/var/log/kern.log", start + later, mode="0640", uid=104, gid=4)
 
 
 def _groups(tree: Tree, path: str) -> None:
@@ -363,6 +373,7 @@ def jetson(tree: Tree, release: str) -> None:
     module(tree, release, "open")
     tree.remove("/sys/module/nvidia_uvm")
     tree.file("/proc/modules", "nvgpu 2654208 20 - Live 0x0\nnvidia_modeset 1 1 - Live 0x0\nnvidia 1 1 - Live 0x0\n")
+    tree.file(SECURE_BOOT, b"\x06\x00\x00\x00\x00")
     tree.file("/etc/nv_tegra_release", "# R36 (release), REVISION: 4.4, GCID: 41062509, BOARD: generic, EABI: aarch64\n")
     pci(tree, "0004:00:00.0", "0x229c", "0x060400", "pcieport")
     folder = f"/usr/lib/{tree.triple}/nvidia"
@@ -407,7 +418,8 @@ def docker(tree: Tree, identity: str, *, shm: int = 64 << 20) -> None:
     status = status.replace("CapEff:\t0000000000000000", f"CapEff:\t{CAPABILITIES}").replace("Seccomp:\t0", "Seccomp:\t2")
     tree.file("/proc/self/status", status)
     tree.remove("/dev/kmsg")
-    tree.entry("/sys/firmware", errno="ENOENT")
+    tree.remove("/sys/firmware")
+    tree.folder("/sys/firmware")
     limits(tree, "/sys/fs/cgroup")
     network(tree, identity, "172.17.0.2", "eth0")
     tree.file("/etc/hosts", f"127.0.0.1\tlocalhost\n172.17.0.2\t{identity}\n")

@@ -213,8 +213,16 @@ def _toolkit_wheel(tree: Tree, site: str, release: str) -> None:
     wheel(tree, site, "cuda-toolkit", release, asked)
 
 
-def imports(tree: Tree, made: Environment, torch: Torch, devices: tuple[tuple[str, str], ...] = (), **told: Any) -> None:
+def imports(
+    tree: Tree,
+    made: Environment,
+    torch: Torch,
+    devices: tuple[tuple[str, str], ...] = (),
+    also_mapped: tuple[str, ...] = (),
+    **told: Any,
+) -> None:
     """A torch that can be imported; `devices` are (name, compute capability). `told` replaces answers of torch.cuda."""
+    mapped = (*_mapped(tree, made, with_driver=bool(devices)), *also_mapped)
     path = f"{made.site}/torch/__init__.py"
     record: dict[str, Any] = {
         "arch_list": list(torch.archs) or None,
@@ -236,7 +244,7 @@ def imports(tree: Tree, made: Environment, torch: Torch, devices: tuple[tuple[st
         {"stage": "importing"},
         {"stage": "import", "at": 1.62, "ok": True, "path": path, "torch": torch.version, "torch_cuda": torch.cuda, "hip": None},
         {"stage": "cuda", "at": 2.01, **record, **told},
-        {"stage": "maps", "text": "".join(_map_line(each) for each in _mapped(tree, made, with_driver=bool(devices)))},
+        {"stage": "maps", "text": "".join(map(_map_line, mapped))},
     )
     tree.answers.trace = "".join(_searches(tree, made))
 
@@ -274,7 +282,7 @@ def _wheel_files(tree: Tree, made: Environment) -> Iterator[tuple[str, str]]:
 def _mapped(tree: Tree, made: Environment, *, with_driver: bool) -> Iterator[str]:
     yield from (path for _, path in _wheel_files(tree, made))
     for folder in (f"/usr/lib/{tree.triple}", "/usr/lib64"):
-        for path in sorted((tree.root / folder.lstrip("/")).glob("libstdc++.so.6.*")):
+        for path in sorted((tree.root / folder.lstrip("/")).glob("libstdc++.so.6.0.*")):
             yield f"{folder}/{path.name}"
     yield f"{made.site}/torch/lib/libgomp.so.1"
     if with_driver:
@@ -289,7 +297,8 @@ def _searches(tree: Tree, made: Environment) -> Iterator[str]:
     """The loader's account, as LD_DEBUG=libs,files gives it: each library by the RPATH of torch's own."""
     by = f"{made.site}/torch/lib/libtorch_global_deps.so"
     tag = "      4242:\t"
-    for name, path in _wheel_files(tree, made):
+    own = f"{made.site}/torch/lib/libgomp.so.1"
+    for name, path in (*_wheel_files(tree, made), ("libgomp.so.1", own)):
         folder = path.rpartition("/")[0]
         yield f"{tag}file={name} [0];  needed by {by} [0]\n"
         yield f"{tag}find library={name} [0]; searching\n"

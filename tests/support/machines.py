@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-import msgspec
+from msgspec import structs
 
 from envdoctor import snapshot
 from envdoctor.check import Tier
@@ -24,8 +24,8 @@ from tests.support.machines_broken import BROKEN
 from tests.support.machines_healthy import HEALTHY
 
 RECORDED_AT = "2026-11-20T09:30:00Z"
-RELEASE = "0.0.0"
-"""Of envdoctor, as the recordings give it: they are no newer for a release that sees the same."""
+RELEASE = "1.0.0"
+"""Of envdoctor, as recordings and reports give it: a release that sees and says the same leaves them as they are."""
 
 
 def names() -> tuple[str, ...]:
@@ -56,8 +56,8 @@ def record(tree: Tree) -> bytes:
     assert not tree.answers.unanswered, tree.answers.unanswered
     document = snapshot.to_document(seen.facts, RECORDED_AT)
     document, _ = redact_document(document, **own_names(host))
-    recorded = msgspec.structs.replace(document.recorded, envdoctor=RELEASE)
-    ordered = msgspec.structs.replace(
+    recorded = structs.replace(document.recorded, envdoctor=RELEASE)
+    ordered = structs.replace(
         document, recorded=recorded, facts=dict(sorted(document.facts.items())), unavailable=dict(sorted(document.unavailable.items()))
     )
     return snapshot.encode(ordered)
@@ -70,7 +70,7 @@ def judged(path: Path) -> Report:
 
 def page(report: Report) -> str:
     """What a person reads, 80 columns wide."""
-    return render(report, "text")
+    return render(structs.replace(report, tool=structs.replace(report.tool, version=RELEASE)), "text")
 
 
 def main(wanted: list[str]) -> None:

@@ -101,6 +101,7 @@ def desktop(tree: Tree, *, torch: Torch = TORCH_2_8) -> Environment:
     """Ubuntu 24.04 on a desk, with a venv made by uv in the user's project."""
     parts.linux(tree, parts.UBUNTU_24, memory=64, cores=24)
     home = parts.person(tree, "bob", groups=(4, 27, 44), cwd="/home/bob/project")
+    parts.kernel_log(tree, "usb 1-2: new high-speed USB device number 4 using xhci_hcd")
     parts.network(tree, "workstation", "192.168.178.34", "enp6s0", ("docker0",))
     parts.toolchain(tree)
     made = venv(tree, f"{home}/project/.venv", "3.12.3", made_by="uv = 0.8.13\n")
@@ -124,6 +125,7 @@ def gb10(tree: Tree) -> Environment:
     """DGX Spark: a GB10 on 64-bit ARM, whose compute capability 12.1 runs code for 12.0."""
     parts.linux(tree, msgspec.structs.replace(parts.UBUNTU_24, kernel="6.11.0-1016-nvidia"), memory=120, cores=20)
     home = parts.person(tree, "eve", groups=(4, 27, 44))
+    parts.kernel_log(tree, "r8127 0007:01:00.0 enP7s7: link up")
     parts.network(tree, "spark-4a1f", "192.168.1.50", "enP7s7")
     parts.toolchain(tree)
     parts.driver(tree, "580.95.05", parts.GB10, msgspec.structs.replace(parts.UBUNTU_24, kernel="6.11.0-1016-nvidia"))
@@ -199,6 +201,7 @@ def ubuntu_desktop(tree: Tree) -> None:
     """An Ubuntu desktop as it is installed: nouveau drives the card, and nobody has asked for torch."""
     parts.linux(tree, parts.UBUNTU_24, memory=32, cores=12)
     parts.person(tree, "frank", groups=(4, 27))
+    parts.kernel_log(tree, "nouveau 0000:01:00.0: NVIDIA AD102 (192000a1)")
     parts.network(tree, "frank-desktop", "192.168.2.40", "enp3s0")
     parts.gpus(tree, parts.RTX_4090, bound="nouveau", told=False)
     tree.more("/proc/modules", "nouveau 3096576 4 - Live 0x0\n")
@@ -213,6 +216,7 @@ def jetson_orin(tree: Tree) -> Environment:
     system = msgspec.structs.replace(parts.UBUNTU_22, kernel="5.15.148-tegra")
     parts.linux(tree, system, memory=61, cores=12)
     home = parts.person(tree, "nvidia", groups=(4, 27, 44, 110))
+    parts.kernel_log(tree, "nvgpu: 17000000.gpu gk20a_scale_init:541 [INFO] enable scaling")
     parts.network(tree, "orin", "192.168.55.10", "eth0")
     parts.toolchain(tree, "11.4.0", "3.10")
     parts.toolkit(tree, "12.6", "12.6.68")

@@ -44,6 +44,7 @@ WORDS = {
     "forward compatibility was attempted on non supported hw": 804,
     "cuda error: unknown error": 999,
     "cuda unknown error": 999,
+    "cuda driver initialization failed": 3,
 }
 """cudaGetErrorString's texts. The bare ``unknown error`` and ``initialization error`` are other programs' words, too."""
 

@@ -38,6 +38,16 @@ def api_mismatch(match: re.Match[str]) -> ApiMismatch:
     return ApiMismatch(client=match["client"], module=match["module"])
 
 
+@check.message(
+    rf"kernel version (?P<module>{RELEASE}) does not match DSO version (?P<client>{RELEASE})",
+    needles="does not match dso version",
+    sample="kernel version 535.183.1 does not match DSO version 535.216.3 -- cannot find working devices",
+)
+def tensorflow_mismatch(match: re.Match[str]) -> ApiMismatch:
+    """TensorFlow compares the two itself when cuInit fails; it writes components without leading zeros."""
+    return ApiMismatch(client=match["client"], module=match["module"])
+
+
 REASONS: dict[str, Literal["key-rejected", "no-such-device", "bad-format"]] = {
     "key was rejected by service": "key-rejected",
     "required key not available": "key-rejected",
@@ -59,9 +69,10 @@ def module_not_found(match: re.Match[str]) -> ModuleRefused:
 
 
 @check.message(
-    r"(?:could not insert|Error inserting|insmod: ERROR: could not insert module) '?(?P<module>[\w./-]*nvidia[\w.-]*)'?:"
+    r"(?:could not insert|Error inserting|insmod: ERROR: could not insert module|Failed to insert module)"
+    r" '?(?P<module>[\w./-]*nvidia[\w.-]*)'?:"
     r" (?P<why>[A-Z][\w ]+)",
-    needles=("could not insert", "error inserting"),
+    needles=("could not insert", "error inserting", "failed to insert module"),
     sample="modprobe: ERROR: could not insert 'nvidia': No such device",
 )
 def module_refused(match: re.Match[str]) -> ModuleRefused:
@@ -106,6 +117,26 @@ def dkms_failed(match: re.Match[str]) -> BuildFailed:
     """DKMS, of a kernel that it could not build for."""
     kernel = match["kernel"] or match["headers"] or match["auto"]
     return BuildFailed(kernel=kernel, missing="headers" if match["headers"] else None)
+
+
+@check.message(
+    r"ERROR: Unable to find the kernel source tree|(?P<step>performing the step: \"Building kernel modules\")",
+    needles=("unable to find the kernel source tree", "building kernel modules"),
+    sample="ERROR: Unable to find the kernel source tree for the currently running kernel.",
+)
+def installer_could_not_build(match: re.Match[str]) -> BuildFailed:
+    """NVIDIA's installer."""
+    return BuildFailed(missing=None if match["step"] else "headers")
+
+
+@check.message(
+    r"ERROR: The Nouveau kernel driver is currently in use",
+    needles="nouveau kernel driver is currently in use",
+    sample="ERROR: The Nouveau kernel driver is currently in use by your system.",
+)
+def installer_met_nouveau(_match: re.Match[str]) -> GpuClaimed:
+    """NVIDIA's installer."""
+    return GpuClaimed(by="nouveau")
 
 
 @check.message(

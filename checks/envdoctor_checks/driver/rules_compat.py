@@ -162,7 +162,7 @@ def _error_804(
     """CUDA's error 804; or 803 where a compatibility library is seen."""
     said = [each for each in cuda if each.code == 804]
     mixed = [each for each in cuda if each.code == 803]
-    compat = [each for each in named if each.kind == "compat"]
+    compat = [each for each in named if each.role == "compat"]
     loaded = module.release if module and module.release else release.release if release else None
     if not said:
         mismatch = any("MISMATCH" in each.name for each in nvml) or bool(api)
@@ -238,7 +238,7 @@ def _seen_in_text(
     """The library that was loaded is named, CUDA failed, and the module is newer."""
     loaded = module.release if module and module.release else release.release if release else None
     said = [each for each in cuda if each.code == 803]
-    for compat in (each for each in named if each.kind == "compat"):
+    for compat in (each for each in named if each.role == "compat"):
         found = next((each.found for each in too_old if each.found), None)
         native = floors.native_cuda(loaded) if loaded else None
         lower = found is not None and native is not None and compare_releases(dotted(found), native) < 0

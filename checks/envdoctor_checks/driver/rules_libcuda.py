@@ -378,7 +378,7 @@ def _error_34(
 ) -> Findings:
     """CUDA's error 34; or another failure beside the stub's path in what was loaded."""
     said = [each for each in cuda if each.code == 34]
-    stubs = [each for each in named if each.kind == "stub"]
+    stubs = [each for each in named if each.role == "stub"]
     if not said and not (stubs and (found_none or cuda)):
         return
     yield _stub(stubs[0].path if stubs else None, quoted(*said[:1], *found_none[:1], *stubs[:1]), variables)

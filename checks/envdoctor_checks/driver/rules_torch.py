@@ -60,7 +60,7 @@ def too_old_for_torch(
         return  # the libcuda in use is not the driver's own: the compatibility rules speak
     known = release.release if release else module.release if module else None
     floor = floors.minimum_driver(torch.torch_cuda, _system(platform))
-    if floor is None or not _too_old(torch.torch_cuda, spoken, known, floors, floor):
+    if not _too_old(torch.torch_cuda, spoken, known, floors, floor):
         return
     what = f"driver {known}" if known else "the driver"
     speaks = spoken.driver_cuda if spoken else floors.native_cuda(known) if known else None
@@ -68,9 +68,9 @@ def too_old_for_torch(
     evidence += [fact.shows("driver release", known) for fact in (release or module,) if fact and known]
     evidence += [spoken.shows("the driver's CUDA", spoken.driver_cuda)] if spoken else []
     yield Finding(
-        title=f"{what} is too old for PyTorch {torch.version}, which needs {floor} or newer",
+        title=f"{what} is too old for PyTorch {torch.version}, which needs {_needed(floor, torch.torch_cuda)}",
         detail=_explained(torch.torch_cuda, floor, speaks),
-        evidence=(*evidence, _floor_row(floors, torch.torch_cuda, floor)),
+        evidence=(*evidence, *_floor_row(floors, torch.torch_cuda, floor)),
         remedies=_remedies(torch, torch.torch_cuda, floor, speaks, indexes, gpus),
         breaks=(CUDA,),
         shows=(CUDA,) if cuda is not None else (),
@@ -82,7 +82,7 @@ def _system(platform: Platform | None) -> Literal["linux", "windows"]:
 
 
 def _too_old(
-    torch_cuda: str, spoken: DriverCuda | None, release: str | None, floors: CudaFloors, floor: str
+    torch_cuda: str, spoken: DriverCuda | None, release: str | None, floors: CudaFloors, floor: str | None
 ) -> bool:
     """What libcuda itself speaks decides; else the release. Within a major any minor will do from the floor on."""
     if spoken is not None:
@@ -90,27 +90,31 @@ def _too_old(
         if floors.family(torch_cuda) is None:
             return has < needs
         return has[0] < needs[0]
-    return release is not None and compare_releases(release, floor) < 0
+    return release is not None and floor is not None and compare_releases(release, floor) < 0
 
 
-def _explained(torch_cuda: str, floor: str, speaks: str | None) -> str:
+def _needed(floor: str | None, torch_cuda: str) -> str:
+    return f"{floor} or newer" if floor else f"one for CUDA {torch_cuda.partition('.')[0]}"
+
+
+def _explained(torch_cuda: str, floor: str | None, speaks: str | None) -> str:
     major = torch_cuda.partition(".")[0]
     own = f" This driver speaks CUDA {speaks} at most." if speaks else ""
     return (
-        f"A PyTorch built for CUDA {torch_cuda} brings its own CUDA {major} runtime, which runs on every driver from {floor} on "
-        f"(minor-version compatibility), and on none older.{own} The installed toolkit (nvcc) does not matter."
+        f"A PyTorch built for CUDA {torch_cuda} brings its own CUDA {major} runtime, which runs on every driver "
+        f"{f'from {floor} on ' if floor else 'of that major '}(minor-version compatibility), and on none older.{own} The installed toolkit (nvcc) does not matter."
     )
 
 
-def _floor_row(floors: CudaFloors, torch_cuda: str, floor: str) -> Evidence:
-    row = floors.family(torch_cuda) or next(each for each in floors.toolkits if each.cuda == torch_cuda)
-    return floors.cite(row, f"oldest driver for CUDA {torch_cuda}", floor)
+def _floor_row(floors: CudaFloors, torch_cuda: str, floor: str | None) -> tuple[Evidence, ...]:
+    row = floors.family(torch_cuda) or next((each for each in floors.toolkits if each.cuda == torch_cuda), None)
+    return (floors.cite(row, f"oldest driver for CUDA {torch_cuda}", floor),) if row and floor else ()
 
 
 def _remedies(
     torch: TorchBuild,
     torch_cuda: str,
-    floor: str,
+    floor: str | None,
     speaks: str | None,
     indexes: PackageIndexes,
     gpus: GpuDevices | None,
@@ -121,7 +125,7 @@ def _remedies(
         remedies.append(build)
     remedies.append(
         UpgradeDriver(
-            floor, why=f"so that it speaks CUDA {torch_cuda.partition('.')[0]}", verify="nvidia-smi"
+            floor or "", why=f"so that it speaks CUDA {torch_cuda.partition('.')[0]}", verify="nvidia-smi"
         )
     )
     if gpus and any(_is_data_centre(gpu.name) for gpu in gpus.devices):
@@ -230,7 +234,7 @@ def _said_too_old(
         known
         and floor
         and compare_releases(known, floor) >= 0
-        and any(each.kind == "stub" for each in compat)
+        and any(each.role == "stub" for each in compat)
     ):
         return  # the driver itself is new enough: another libcuda is found before its own
     speaks = dotted(found) if found else native
@@ -269,7 +273,7 @@ def _cuda_of(torch: TorchBuild | None, releases: TorchReleases) -> str | None:
 
 def _shadowed(compat: tuple[LibcudaNamed, ...], found: int | None, native: str | None) -> bool:
     """Whether a compatibility library of an older CUDA than the driver's own was loaded."""
-    if found is None or native is None or not any(each.kind == "compat" for each in compat):
+    if found is None or native is None or not any(each.role == "compat" for each in compat):
         return False
     return release_key(dotted(found)) < release_key(native)
 

@@ -133,7 +133,7 @@ def _said_mismatch(
     """nvidia-smi, NVML, the kernel log, or CUDA's error 803."""
     said = [each for each in nvml if each.name == MISMATCH]
     error = [each for each in cuda if each.code == 803]
-    if not said and not api and (not error or any(each.kind == "compat" for each in compat) or requested):
+    if not said and not api and (not error or any(each.role == "compat" for each in compat) or requested):
         return
     new = api[-1].client if api else told.release if told else None
     old = api[-1].module if api else module.release if module else None

@@ -130,7 +130,7 @@ def ray_shared(match: re.Match[str]) -> ShmExhausted:
 def lock_refused(match: re.Match[str]) -> LockRefused:
     """NCCL, UCX, Open MPI, libibverbs, llama.cpp."""
     return LockRefused(
-        call=match["call"] or "", names_limit="ulimit -l" in match[0] or match["limit"] is not None
+        call=match["call"] or "", names_limit="ulimit -l" in match.string or match["limit"] is not None
     )
 
 

@@ -17,10 +17,10 @@ from envdoctor_checks.python.facts import (
 
 NAME = r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?"
 VERSION = r"\d[\w.+!-]*"
-COLUMNS = re.compile(rf"^({NAME})\s+({VERSION})(?:\s+(?P<rest>\S.*))?$")
-PINNED = re.compile(rf"^({NAME})(?:\[[^\]]*\])?===?({VERSION})$")
-FROM_URL = re.compile(rf"^({NAME}) @ \S*/[\w.]+?-(\d[\w.+!%]*)-\S+\.whl")
-CONDA = re.compile(rf"^({NAME}|_\w[\w.-]*)\s+({VERSION})\s+(\S+)(?:\s+(\S+))?$")
+COLUMNS = rf"({NAME})\s+({VERSION})(?:\s+(?P<rest>\S.*))?$"
+PINNED = rf"({NAME})(?:\[[^\]]*\])?===?({VERSION})$"
+FROM_URL = rf"({NAME}) @ \S*/[\w.]+?-(\d[\w.+!%]*)-\S+\.whl"
+CONDA = rf"({NAME}|_\w[\w.-]*)\s+({VERSION})\s+(\S+)(?:\s+(\S+))?$"
 PIP = r"(?:\S*python\S* +-m +)?pip[\d.]*(?:\.exe)?"
 
 
@@ -40,7 +40,7 @@ def pip_list(block: FoundBlock) -> Iterator[Distributions]:
     for text in lines[2:] if header else lines:
         if header and not text:
             break
-        if match := PINNED.match(text) or FROM_URL.match(text) or COLUMNS.match(text):
+        if match := re.match(PINNED, text) or re.match(FROM_URL, text) or re.match(COLUMNS, text):
             version = match.group(2).replace("%2B", "+")
             found.append((match.group(1), version))
     filtered = "|" in (block.block.command or "|") or block.command is None
@@ -54,7 +54,7 @@ def pip_list(block: FoundBlock) -> Iterator[Distributions]:
 def conda_list(block: FoundBlock) -> Iterator[CondaPackages | Distributions]:
     """``conda list``: four columns, the channel empty for Anaconda's own."""
     lines = [line.text.strip() for line in block.block.lines]
-    found = [match for text in lines if not text.startswith("#") and (match := CONDA.match(text))]
+    found = [match for text in lines if not text.startswith("#") and (match := re.match(CONDA, text))]
     filtered = "|" in (block.block.command or "|")
     whole = not filtered and any(text.startswith("# packages in environment") for text in lines)
     yield from _conda(found, complete=whole)
@@ -102,7 +102,7 @@ def pip_show(block: FoundBlock) -> Iterator[Distributions]:
 @check.reader(starts=rf"^\[pip3?\] {NAME}==", max_lines=1)
 def collect_env_pip(block: FoundBlock) -> Iterator[Distributions]:
     """One ``[pip3] torch==2.8.0`` of collect_env's report, which lists what bears on torch only."""
-    match = PINNED.match(block.block.lines[0].text.partition("] ")[2].strip())
+    match = re.match(PINNED, block.block.lines[0].text.partition("] ")[2].strip())
     return distributions_of([match.groups()] if match else [])  # type: ignore[list-item] # a pair, by the pattern
 
 
@@ -110,6 +110,6 @@ def collect_env_pip(block: FoundBlock) -> Iterator[Distributions]:
 def collect_env_conda(block: FoundBlock) -> Iterator[CondaPackages]:
     """One ``[conda] pytorch  2.1.0  py3.10_cuda11.8_cudnn8.7.0_0  pytorch``; ``<pip>`` in old reports."""
     text = block.block.lines[0].text.partition("] ")[2].strip().replace("<pip>", "pypi_0 pypi")
-    match = CONDA.match(text)
+    match = re.match(CONDA, text)
     if match:
         yield from (each for each in _conda([match], complete=False) if isinstance(each, CondaPackages))

@@ -10,24 +10,24 @@ from envdoctor_checks.python.check import check
 from envdoctor_checks.python.facts import Distributions, RequirementConflict, normalised
 from envdoctor_checks.python.read import NAME, VERSION, distributions_of
 
-INSTALLED = re.compile(rf"(?<=\s)({NAME}?)-({VERSION.replace('-', '')})(?=\s|$)")
-UV_CHANGED = re.compile(rf"^ *([+~]) ({NAME})==({VERSION})")
-THERE = re.compile(rf"Requirement already satisfied: ({NAME})\b.*\(({VERSION})\)$")
-BEFORE = re.compile(rf"Found existing installation: ({NAME}) ({VERSION})$")
-FOLDER = re.compile(rf"(?:^|[/\\\s'\"])([A-Za-z0-9][\w.]*)-({VERSION.replace('-', '')})\.dist-info\b")
+INSTALLED = rf"(?<=\s)({NAME}?)-({VERSION.replace('-', '')})(?=\s|$)"
+UV_CHANGED = rf"^ *([+~]) ({NAME})==({VERSION})"
+THERE = rf"Requirement already satisfied: ({NAME})\b.*\(({VERSION})\)$"
+BEFORE = rf"Found existing installation: ({NAME}) ({VERSION})$"
+FOLDER = rf"(?:^|[/\\\s'\"])([A-Za-z0-9][\w.]*)-({VERSION.replace('-', '')})\.dist-info\b"
 
 
 @check.reader(starts=r"Successfully installed \S+-\d", max_lines=1)
 def installed(block: FoundBlock) -> Iterator[Distributions]:
     """pip's last line. A name may itself have dashes: the version is what follows the last one."""
     text = block.block.lines[0].text.partition("Successfully installed")[2]
-    return distributions_of(match.groups() for match in INSTALLED.finditer(text))  # type: ignore[misc] # pairs, by the pattern
+    return distributions_of(match.groups() for match in re.finditer(INSTALLED, text))  # type: ignore[misc] # pairs, by the pattern
 
 
 @check.reader(starts=rf"^ *\+ {NAME}==\d", max_lines=1)
 def installed_by_uv(block: FoundBlock) -> Iterator[Distributions]:
     """uv's `` + torch==2.8.0``."""
-    match = UV_CHANGED.match(block.block.lines[0].text)
+    match = re.match(UV_CHANGED, block.block.lines[0].text)
     return distributions_of([(match.group(2), match.group(3))] if match else [])
 
 
@@ -35,7 +35,7 @@ def installed_by_uv(block: FoundBlock) -> Iterator[Distributions]:
 def already_there(block: FoundBlock) -> Iterator[Distributions]:
     """What pip met while it resolved or replaced."""
     text = block.block.lines[0].text.strip()
-    match = THERE.search(text) or BEFORE.search(text)
+    match = re.search(THERE, text) or re.search(BEFORE, text)
     return distributions_of([match.groups()] if match else [])  # type: ignore[list-item] # a pair, by the pattern
 
 
@@ -45,7 +45,7 @@ def folders(block: FoundBlock) -> Iterator[Distributions]:
     text = block.block.lines[0].text
     if "~" in text:  # what an interrupted pip left is no installation
         return iter(())
-    return distributions_of(match.groups() for match in FOLDER.finditer(text))  # type: ignore[misc] # pairs, by the pattern
+    return distributions_of(match.groups() for match in re.finditer(FOLDER, text))  # type: ignore[misc] # pairs, by the pattern
 
 
 CONFLICT = (

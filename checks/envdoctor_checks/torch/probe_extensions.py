@@ -22,11 +22,9 @@ from envdoctor_checks.torch.check import check
 from envdoctor_checks.torch.facts import CompiledExtension, CompiledExtensions, TorchBuild
 from envdoctor_checks.torch.tables import Extension, extensions
 
-CUDA_LIBRARY = re.compile(
-    r"lib(?:cudart|cublas|cublasLt|cudnn\w*|nvrtc|cufft|curand|cusparse|cusolver|nccl|nvJitLink|nvToolsExt)\.so(?:\.\d+)+"
-)
-TORCH_SYMBOL = re.compile(r"_ZNK?(?:2at|3c10|5torch|6caffe2)|_ZT[IVS]N(?:2at|3c10|5torch)|_Z\d+THP|THP")
-TORCH_LIBRARY = re.compile(r"lib(?:c10|torch)\w*\.so")
+CUDA_LIBRARY = r"lib(?:cudart|cublas|cublasLt|cudnn\w*|nvrtc|cufft|curand|cusparse|cusolver|nccl|nvJitLink|nvToolsExt)\.so(?:\.\d+)+"
+TORCH_SYMBOL = r"_ZNK?(?:2at|3c10|5torch|6caffe2)|_ZT[IVS]N(?:2at|3c10|5torch)|_Z\d+THP|THP"
+TORCH_LIBRARY = r"lib(?:c10|torch)\w*\.so"
 FIRST = ("libc10.so", "libtorch_cpu.so", "libtorch_python.so")
 """Where most symbols are found."""
 SYMBOL_LIMIT = 8 << 20
@@ -58,7 +56,9 @@ class _Torch:
     def __init__(self, host: Host, path: str | None) -> None:
         self._host = host
         folder = f"{path}/lib" if path else None
-        names = [name for name in (_names(host, folder) if folder else ()) if TORCH_LIBRARY.fullmatch(name)]
+        names = [
+            name for name in (_names(host, folder) if folder else ()) if re.fullmatch(TORCH_LIBRARY, name)
+        ]
         names.sort(key=lambda name: name not in FIRST)
         self._libraries = [f"{folder}/{name}" for name in names]
         self._known: dict[str, bool] = {}
@@ -127,12 +127,12 @@ def _examined(
         return None  # a broken file is the matter of the libraries check
     missing = None
     if wanted is not None and torch.there:
-        missing = tuple(name for name in wanted if TORCH_SYMBOL.match(name) and torch.lacks(name))[:SHOWN]
+        missing = tuple(name for name in wanted if re.match(TORCH_SYMBOL, name) and torch.lacks(name))[:SHOWN]
     return CompiledExtension(
         distribution=owner.name,
         version=owner.version,
         file=path,
-        needed=tuple(each for each in elf.needed if CUDA_LIBRARY.fullmatch(each)),
+        needed=tuple(each for each in elf.needed if re.fullmatch(CUDA_LIBRARY, each)),
         missing=missing,
     )
 

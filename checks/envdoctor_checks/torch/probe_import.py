@@ -13,7 +13,6 @@ from typing import Any
 from msgspec import structs
 
 from envdoctor.api import Host, Printed, Source, Target, TargetPaths, Tier, Unavailable
-from envdoctor.probing import lddebug, maps
 from envdoctor.probing.child import ChildEnd, ChildResult, python_request
 from envdoctor.target import failure
 from envdoctor_checks.driver.facts import DeviceNodes, PciDevices
@@ -33,10 +32,8 @@ DEADLINE = 25.0
 """Seconds for the import and all questions; with files in the page cache it takes two, off a slow disk ten."""
 OUTPUT = 8 << 20
 """Bytes of stderr that are kept: the loader's trace of an import is a fifth of a megabyte."""
-TRACED = re.compile(r" *\d+:\t")
-WATCHED = re.compile(
-    r"(lib(?:cu[a-z]\w*|nv[a-zJ]\w*(?:-builtins)?|nccl|cupti|nvidia-ml|stdc\+\+|gomp|iomp5|mkl_\w+))(?:-[0-9a-f]{8})?\.so"
-)
+TRACED = r" *\d+:\t"
+WATCHED = r"(lib(?:cu[a-z]\w*|nv[a-zJ]\w*(?:-builtins)?|nccl|cupti|nvidia-ml|stdc\+\+|gomp|iomp5|mkl_\w+))(?:-[0-9a-f]{8})?\.so"
 TRIED_KEPT = 40
 
 
@@ -82,7 +79,7 @@ def split_trace(stderr: str) -> tuple[list[str], str]:
     traced: list[str] = []
     said: list[str] = []
     for line in stderr.split("\n"):
-        (traced if TRACED.match(line) else said).append(line)
+        (traced if re.match(TRACED, line) else said).append(line)
     return traced, "\n".join(said).strip()
 
 
@@ -180,9 +177,11 @@ def _library_facts(
 
 
 def _loaded(text: str, table: WheelLibraries) -> Iterator[LoadedFile]:
+    from envdoctor.probing import maps  # here: a quick run imports no torch
+
     for mapped in maps.parse(text):
         name = mapped.path.rpartition("/")[2]
-        match = WATCHED.match(name)
+        match = re.match(WATCHED, name)
         if match and mapped.executable:
             yield LoadedFile(path=mapped.path, library=match[1], owner=_owner(mapped.path, name, table))
 
@@ -196,8 +195,10 @@ def _owner(path: str, name: str, table: WheelLibraries) -> str | None:
 
 
 def _lookups(traced: list[str]) -> Iterator[Lookup]:
+    from envdoctor.probing import lddebug  # as above
+
     for each in lddebug.parse(traced).lookups:
-        if WATCHED.match(each.name.rpartition("/")[2]):
+        if re.match(WATCHED, each.name.rpartition("/")[2]):
             yield Lookup(
                 name=each.name,
                 wanted_by=each.wanted_by,

@@ -17,7 +17,7 @@ from envdoctor_checks.torch.versions import cuda_of_label
 
 HERE = Source("text")
 ABSENT = ("", "N/A", "None", "Could not collect", "No CUDA")
-GPU = re.compile(r"^(?:.*: *)?GPU (\d+): (.+?)(?: \(UUID: .*)?$")
+GPU = r"(?:.*: *)?GPU (\d+): (.+?)(?: \(UUID: .*)?$"
 Read = TorchBuild | TorchCuda | GpuDevices | DriverRelease | Distributions | Variables
 
 
@@ -41,7 +41,7 @@ def collect_env(block: FoundBlock) -> Iterator[Read]:
     available = fields.get("Is CUDA available")
     if available in ("True", "False") and version not in ABSENT:
         yield TorchCuda(available=available == "True", source=HERE)
-    gpus = [(int(match[1]), match[2].strip()) for line in lines if (match := GPU.match(line))]
+    gpus = [(int(match[1]), match[2].strip()) for line in lines if (match := re.match(GPU, line))]
     if gpus:
         yield gpu_devices(gpus)
     driver = re.match(r"\d{3}\.\d+(?:\.\d+)?", fields.get("Nvidia driver version", ""))

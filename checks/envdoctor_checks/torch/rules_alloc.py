@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from difflib import get_close_matches
 
 import msgspec
 
@@ -92,6 +91,8 @@ def problem_with(setting: Setting, version: str | None, table: AllocConf) -> str
         )
         if version is not None and compare_releases(version, newest) > 0:
             return None
+        from difflib import get_close_matches  # here: few have a misspelt option
+
         near = get_close_matches(setting.option, [option.option for option in table.options], n=1)
         return f"{setting.option!r} is no option" + (f"; did you mean {near[0]!r}?" if near else "")
     if version is not None and _absent(row, version):
