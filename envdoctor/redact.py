@@ -76,6 +76,8 @@ _HIGHEST_VERSION = 26
 """No component of a PyTorch machine has four-part versions beyond this: cuBLAS 12.4.5.8 is one, 52.12.33.4
 is not.
 """
+_ACCOUNT_FACT = re.compile(r"passwd|account")
+_HOST_FACT = re.compile(r"(?:^|[.-])(?:hosts?|hostname|master)-")
 _REPORT_TERMS = frozenset(
     ("id", "consequence_of", "docs", "schema", "severity", "confidence", "role", "outcome")
 )
@@ -122,7 +124,7 @@ class Redactor:
 
     def _learn(self, text: str, keys: Keys) -> str:
         self._names.protect(word for key in keys for word in re.split(r"[^A-Za-z0-9]+", key) if word)
-        key = keys[-1] if keys else ""
+        key = _deciding(keys)
         if _is_word(text):
             if NAMING_KEY.search(key):
                 self._names.protect((text, *re.split(r"[^A-Za-z0-9]+", text)))
@@ -148,7 +150,7 @@ class Redactor:
         """One redacted text. `keys` lead to it in a document: they tell a version from an address."""
         self._reserve(text)
         self._learn(text, keys)
-        key = keys[-1] if keys else ""
+        key = _deciding(keys)
         if is_secret_key(key) and text:
             return self._note("secrets", "REDACTED", text)
         text = self._note("secrets", hide_secrets(text, self._numbers), text)
@@ -235,6 +237,17 @@ class Redactor:
         new, users, hosts = self._names.replaced(text)
         self._kinds.update(("account names",) * users + ("host names",) * hosts)
         return new
+
+
+def _deciding(keys: Keys) -> str:
+    """The key that tells what a value is: its own, but for the ``name`` in a fact about an account or a host."""
+    key = keys[-1] if keys else ""
+    if key == "name" and len(keys) > 1:
+        if _ACCOUNT_FACT.search(keys[-2]):
+            return "user"
+        if _HOST_FACT.search(keys[-2]):
+            return "hostname"
+    return key
 
 
 def _is_address(match: re.Match[str], text: str, keys: Keys) -> bool:

@@ -43,6 +43,8 @@ LOADERS = [
     torch.package_indexes,
     torch.alloc_conf,
     libraries.wheel_libraries,
+    libraries.runtimes,
+    libraries.cudnn_users,
     kernel.toolchains,
     kernel.triton,
     kernel.debug_variables,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from envdoctor.facts import Facts
+from envdoctor.tables import release_key
 from envdoctor_checks.libraries.clues import Entries, in_wheel, install_of, normal
 from envdoctor_checks.libraries.facts import LibrarySeen, SearchPath, SystemPackages
 from envdoctor_checks.libraries.names import (
@@ -16,6 +17,7 @@ from envdoctor_checks.libraries.names import (
     stem_of,
 )
 from envdoctor_checks.libraries.rules_pins import satisfied
+from envdoctor_checks.libraries.tables import cudnn_users, runtimes
 from tests.support.cases import doctor
 
 
@@ -66,7 +68,7 @@ def test_what_shows_no_file(text: str) -> None:
         ("$ ls -1 *.so\nlibcudart.so\n", [("listed", "libcudart.so")]),
         (
             "$ ls -l /opt/lib\n-rw-r--r-- 1 root root 28752 Oct  4  2023 libcudnn.so.8.9.7",
-            [],
+            [("listed", "/opt/lib/libcudnn.so.8.9.7")],
         ),
         (
             "$ ls -l /opt/lib/libnvrtc*\n-rw-r--r-- 1 a a 28752 Oct  4  2023 /opt/lib/libnvrtc.so.11.2",
@@ -223,3 +225,22 @@ def test_which_element_supplies_a_file() -> None:
 )
 def test_versions_against_specifiers(version: str, specifier: str, expected: bool) -> None:
     assert satisfied(version, specifier) is expected
+
+
+# Tables.
+
+
+def test_the_gcc_behind_a_version_and_systems_with_a_glibc() -> None:
+    table = runtimes()
+    assert table.gcc_for("GLIBCXX_3.4.30") == "12"
+    assert table.gcc_for("GLIBCXX_9.9.9") is None
+    assert [row.system for row in table.systems_for("2.36")][0] == "Debian 12"
+    glibcs = [row.glibc for row in table.systems]
+    assert glibcs == sorted(glibcs, key=release_key)
+
+
+def test_who_looks_for_which_cudnn() -> None:
+    table = cudnn_users()
+    assert [row.cudnn for row in table.of("faster-whisper") if row.holds("4.4.0")] == [8]
+    assert [row.cudnn for row in table.of("onnxruntime-gpu") if row.holds("1.20.1")] == [9]
+    assert table.of("numpy") == ()

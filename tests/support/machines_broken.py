@@ -89,18 +89,18 @@ def library_mismatch(tree: Tree) -> None:
     tree.file(f"/var/lib/dkms/nvidia/535.216.01/{parts.UBUNTU_24.kernel}/x86_64/log/make.log")
     tree.remove("/var/lib/dkms/nvidia/535.183.01")
     parts.kernel_log(tree, "NVRM: API mismatch: the client has the version 535.216.01, but", "NVRM: this kernel module has the version 535.183.01.  Please")
-    parts.scenario(tree, "mismatch")
+    parts.scenario(tree, "mismatch", "driver_release = 535.216.01\ndriver_branch = r535_00\ndriver_cuda = 12020\n")
     words = "system has unsupported display driver / cuda driver combination"
     no_cuda(tree, made, COUNT_FAILED.format(code=803, words=words))
 
 
-@broken("driver/device-nodes-missing", "--gpus|--device|nvidia-modprobe|/dev/nvidia")
+@broken("container/gpu-not-requested", "--gpus")
 def container_without_nodes(tree: Tree) -> None:
     """A container with the driver's libraries bound in by hand, and none of its device files."""
     made = healthy.with_gpu(tree, healthy.cuda_container(tree, "runtime"))
     for name in ("nvidia0", "nvidiactl", "nvidia-uvm", "nvidia-uvm-tools"):
         tree.remove(f"/dev/{name}")
-    parts.scenario(tree, "a100", "fail.nvmlInit* = 9\nfail.cuInit = 100\n")
+    parts.scenario(tree, "a100", "driver_cuda = 12080\nfail.nvmlInit* = 9\nfail.cuInit = 100\n")
     no_cuda(tree, made, "No CUDA GPUs are available")
 
 
@@ -151,7 +151,7 @@ def cudart_deleted(tree: Tree) -> None:
     fails_to_import(tree, "ValueError", f"libcudart.so.*[0-9] not found in the system path ['{made.site}']", init, before)
 
 
-@broken("libraries/shadowed-by-ld-library-path|libraries/mixed-copies", "unset LD_LIBRARY_PATH|LD_LIBRARY_PATH=")
+@broken("libraries/shadowed-by-ld-library-path", "unset LD_LIBRARY_PATH|LD_LIBRARY_PATH=")
 def cudnn_shadowed(tree: Tree) -> None:
     """LD_LIBRARY_PATH leads to an older cuDNN, whose parts are taken for the wheel's libcudnn."""
     made = healthy.desktop(tree)
@@ -245,7 +245,7 @@ def blackwell_with_old_torch(tree: Tree) -> None:
     imports(tree, made, TORCH_2_5, (("NVIDIA GeForce RTX 5090", "12.0"),))
 
 
-@broken("torch/torchvision-mismatch", "torchvision==0.23.0")
+@broken("torch/torchvision-mismatch", "torchvision==0.23.0", "warning")
 def torchvision_of_another_torch(tree: Tree) -> None:
     """torchvision 0.22.1, which belongs to torch 2.7.1, beside torch 2.8.0."""
     made = healthy.a100(tree)
@@ -268,8 +268,10 @@ def nodes_not_ours(tree: Tree) -> None:
 
 @broken("container/gpu-not-requested", "--gpus")
 def job_without_gpus(tree: Tree) -> None:
-    """A training job in a CUDA container that was started without --gpus."""
+    """A training job in a CUDA container that was started without --gpus on a host that has GPUs."""
     made = healthy.cuda_container(tree, "runtime")
+    parts.module(tree, "570.133.20", "open")
+    parts.gpus(tree, parts.A100, told=False)
     tree.environ |= {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
     tree.answers.names["127.0.0.1"] = ("127.0.0.1",)
     imports(tree, made, TORCH_2_8, cudnn=None)
@@ -284,6 +286,11 @@ def torch_crashes(tree: Tree) -> None:
     assert made
     tree.answers.torch = ({"stage": "importing"},)
     tree.answers.torch_ends = {"end": ChildEnd.KILLED, "signal": "SIGSEGV"}
+    tree.answers.trace += (
+        "Fatal Python error: Segmentation fault\n\nCurrent thread 0x00007f2c1b3f4740 (most recent call first):\n"
+        f'  File "<frozen importlib._bootstrap_external>", line 1176 in create_module\n'
+        f'  File "/home/alice/train/.venv/lib/python3.10/site-packages/torch/__init__.py", line 417 in <module>\n'
+    )
 
 
 @broken("container/uid-without-passwd-entry", "passwd|USER|--user", "warning")

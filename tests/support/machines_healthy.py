@@ -120,6 +120,17 @@ def rtx4090(tree: Tree) -> Environment:
     return made
 
 
+@healthy()
+def rtx4090_with_toolkits(tree: Tree) -> Environment:
+    """The same desk, LD_LIBRARY_PATH leading to an older toolkit: torch's DT_RPATH comes first, so nothing of it is used."""
+    made = rtx4090(tree)
+    assert isinstance(made, Environment)
+    parts.toolkit(tree, "12.1", "12.1.105")
+    tree.environ["LD_LIBRARY_PATH"] = "/usr/local/cuda-12.1/lib64"
+    tree.environ["PATH"] = "/usr/local/cuda-12.1/bin:" + tree.environ["PATH"]
+    return made
+
+
 @healthy("aarch64")
 def gb10(tree: Tree) -> Environment:
     """DGX Spark: a GB10 on 64-bit ARM, whose compute capability 12.1 runs code for 12.0."""
@@ -293,6 +304,15 @@ def cuda_runtime_ci(tree: Tree) -> Environment:
 def cuda_devel_ci(tree: Tree) -> Environment:
     """nvidia/cuda:12.8.1-devel in CI, no GPU requested: its only libcuda is a stub."""
     return in_ci(tree, cuda_container(tree, "devel"))
+
+
+@healthy()
+def cuda_runtime_ci_on_gpu_host(tree: Tree) -> Environment:
+    """The same on a runner that has GPUs: /sys and /proc show the host's, and none was given to this container."""
+    made = in_ci(tree, cuda_container(tree, "runtime"))
+    parts.module(tree, "570.133.20", "open")
+    parts.gpus(tree, parts.A100, told=False)
+    return made
 
 
 @healthy()

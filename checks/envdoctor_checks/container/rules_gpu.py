@@ -14,6 +14,7 @@ from envdoctor.api import (
     Relaunch,
     Run,
     Severity,
+    Variables,
 )
 from envdoctor_checks.container.advice import AVAILABLE, LIBCUDA, NODES, request_gpus
 from envdoctor_checks.container.check import check
@@ -30,6 +31,7 @@ from envdoctor_checks.container.symptoms import (
 from envdoctor_checks.driver.facts import (
     CudaFailed,
     DeviceNodes,
+    KernelModule,
     LibcudaNotOpened,
     NoDriverFound,
     SmiWithoutCuda,
@@ -43,6 +45,8 @@ NO_DEVICE = 100
 """cudaErrorNoDevice."""
 NOTHING = (None, "", "void", "none")
 """Values of NVIDIA_VISIBLE_DEVICES that ask for no GPU."""
+JOB = frozenset({"WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"})
+"""Variables of a distributed job, as torchrun sets them."""
 INTERCEPTORS = {
     "libvgpu": "HAMi",
     "libcuda-control": "Tencent's gpu-manager",
@@ -60,27 +64,50 @@ def gpu_not_requested(
     variables: ImageVariables,
     nodes: DeviceNodes,
     torch: TorchBuild,
+    environment: Variables | None,
+    module: KernelModule | None,
+    libraries: UserLibraries | None,
 ) -> Findings:
     """The container was started without GPUs (no --gpus, NVIDIA_VISIBLE_DEVICES unset or void)."""
-    if engine.engine is None or nodes.nodes or image.cuda is None or not torch.torch_cuda:
+    on_gpu_host = module is not None and module.release is not None
+    if engine.engine is None or nodes.nodes or not torch.torch_cuda or not (image.cuda or on_gpu_host):
         return
     visible = variables.values.get("NVIDIA_VISIBLE_DEVICES")
-    asked = visible not in NOTHING
+    mounted = on_gpu_host and libraries is not None and "libcuda.so.1" not in libraries.absent
     yield Finding(
-        title="this container of a CUDA image was started without GPUs",
-        severity=Severity.NOTE if asked else Severity.WARNING,
+        title="the driver's libraries are in this container, and none of its device files"
+        if mounted
+        else f"this container{' of a CUDA image' if image.cuda else ''} was started without GPUs",
+        severity=_without_gpus(environment, mounted, on_gpu_host, visible),
         confidence=Confidence.LIKELY,
-        detail="The image sets NVIDIA_VISIBLE_DEVICES, which only the nvidia runtime reads: another one started it."
-        if asked
-        else "Neither the launch nor the image asked for a GPU.",
+        detail=_who_gives(visible),
         evidence=(
             nodes.shows("/dev/nvidia*", "none"),
             variables.shows("NVIDIA_VISIBLE_DEVICES", visible if visible is not None else "not set"),
-            image.shows("image's CUDA", image.cuda),
+            *((image.shows("image's CUDA", image.cuda),) if image.cuda else ()),
+            *((module.shows("driver of the host", module.release),) if module and on_gpu_host else ()),
         ),
         remedies=(request_gpus("the engine only gives GPUs that were asked for"),),
-        breaks=() if asked else (NODES,),
+        breaks=(NODES,),
     )
+
+
+def _without_gpus(
+    environment: Variables | None, mounted: bool, on_gpu_host: bool, visible: str | None
+) -> Severity:
+    """Without a GPU such a container works as it should in CI and on the CPU; what was meant for one does not."""
+    told = environment.values if environment is not None else {}
+    if told.get("CI"):
+        return Severity.NOTE
+    if mounted or (on_gpu_host and JOB.intersection(told)):
+        return Severity.ERROR
+    return Severity.WARNING if on_gpu_host or visible in NOTHING or JOB.intersection(told) else Severity.NOTE
+
+
+def _who_gives(visible: str | None) -> str:
+    if visible in NOTHING:
+        return "Neither the launch nor the image asked for a GPU."
+    return "The image sets NVIDIA_VISIBLE_DEVICES, which only the nvidia runtime reads: another one started it."
 
 
 @gpu_not_requested.sign

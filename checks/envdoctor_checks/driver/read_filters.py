@@ -6,10 +6,10 @@ import re
 import shlex
 from collections.abc import Callable
 
-CUTTING = re.compile(r"\|\s*(?:head|tail|wc|sed|uniq -d)\b|grep\s+-\w*[clLqm]")
+CUTTING = r"\|\s*(?:head|tail|wc|sed|uniq -d)\b|grep\s+-\w*[clLqm]"
 """What follows a listing and hides parts of it that no pattern tells of."""
-GREP = re.compile(r"^(?:\S*/)?(?P<kind>[ef]?grep|rg|ag)\b\s*(?P<rest>.*)$")
-AWK = re.compile(r"^(?:\S*/)?g?awk\b[^/]*?/(?P<pattern>(?:[^/\\]|\\.)*)/")
+GREP = r"^(?:\S*/)?(?P<kind>[ef]?grep|rg|ag)\b\s*(?P<rest>.*)$"
+AWK = r"^(?:\S*/)?g?awk\b[^/]*?/(?P<pattern>(?:[^/\\]|\\.)*)/"
 
 
 def shown_by(command: str, listing: str) -> Callable[[str], bool] | None:
@@ -19,7 +19,7 @@ def shown_by(command: str, listing: str) -> Callable[[str], bool] | None:
     """
     for statement in re.split(r";|&&|\|\||\n", command):
         if re.search(listing, statement):
-            if CUTTING.search(statement):
+            if re.search(CUTTING, statement):
                 return None
             return _all_of(_filters(statement))
     return None
@@ -32,7 +32,7 @@ def _all_of(filters: list[Callable[[str], bool]] | None) -> Callable[[str], bool
 def _filters(statement: str) -> list[Callable[[str], bool]] | None:
     filters = []
     for part in (each.strip() for each in _pipeline(statement)):
-        told, awk = GREP.match(part), AWK.match(part)
+        told, awk = re.match(GREP, part), re.match(AWK, part)
         pattern = (
             _grep_pattern(told["kind"], told["rest"]) if told else _compiled(awk["pattern"]) if awk else None
         )

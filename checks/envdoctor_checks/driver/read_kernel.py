@@ -88,11 +88,11 @@ def lsmod(found: FoundBlock) -> Iterator[LoadedModules]:
         yield LoadedModules(loaded=known, absent=absent, source=TEXT)
 
 
-PCI_LINE = re.compile(
+PCI_LINE = (
     r"^(?P<address>(?:[0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]) (?P<class>[\w /-]+?)(?: \[(?P<code>[0-9a-f]{4})\])?:"
     r" NVIDIA Corporation (?P<name>.*?)(?: \[10de:(?P<device>[0-9a-f]{4})\])?(?: \(rev [0-9a-f]+\))?$"
 )
-IN_USE = re.compile(r"^\s+Kernel driver in use: (\S+)")
+IN_USE = r"^\s+Kernel driver in use: (\S+)"
 
 
 PCI_START = r"^(?:[0-9a-f]{4}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7] .*NVIDIA Corporation.*\n?(?:^[ \t]+.*\n?)*"
@@ -127,7 +127,7 @@ def _shows_drivers(lines: list[str], command: str | None) -> bool:
 def _pci_devices(lines: list[str]) -> list[PciDevice]:
     listed: list[PciDevice] = []
     for line in lines:
-        device, used = PCI_LINE.match(line), IN_USE.match(line)
+        device, used = re.match(PCI_LINE, line), re.match(IN_USE, line)
         if device:
             listed.append(_pci_device(device))
         elif used and listed:
@@ -146,9 +146,7 @@ def _pci_device(line: re.Match[str]) -> PciDevice:
     return PciDevice(address, line["device"] or "", kind or "other", None, line["name"])
 
 
-DKMS_LINE = re.compile(
-    r"^(?P<module>nvidia[\w-]*)[/,] ?(?P<release>\d[\w.-]*)(?:, (?P<kernel>[^,:\s]+)(?:, (?P<machine>\w+))?)?: (?P<state>\w+)"
-)
+DKMS_LINE = r"^(?P<module>nvidia[\w-]*)[/,] ?(?P<release>\d[\w.-]*)(?:, (?P<kernel>[^,:\s]+)(?:, (?P<machine>\w+))?)?: (?P<state>\w+)"
 
 
 @check.reader(
@@ -157,7 +155,7 @@ DKMS_LINE = re.compile(
 )
 def dkms_status(found: FoundBlock) -> Iterator[Dkms]:
     """``nvidia/535.183.01, 6.8.0-45-generic, x86_64: installed``; older releases put a comma after the name."""
-    matches = [DKMS_LINE.match(line.text) for line in found.block.lines]
+    matches = [re.match(DKMS_LINE, line.text) for line in found.block.lines]
     builds = tuple(
         DkmsBuild(each["module"], each["release"], each["kernel"], each["state"]) for each in matches if each
     )
@@ -177,12 +175,12 @@ def who_b(found: FoundBlock) -> Iterator[BootTimes]:
     yield BootTimes(machine=seconds_of(found.block.lines[0].text), fabric_manager=None, source=TEXT)
 
 
-MOMENT = re.compile(r"(\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d)")
+MOMENT = r"(\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d)"
 
 
 def seconds_of(text: str) -> float | None:
     """The first date and time of a text, as if it were UTC: times of one text are only compared with each other."""
-    told = MOMENT.search(text)
+    told = re.search(MOMENT, text)
     if told is None:
         return None
     import calendar

@@ -14,11 +14,9 @@ from envdoctor_checks.driver.read_filters import shown_by
 
 TEXT = Source("text")
 NAME = r"lib(?:cuda|nvidia-ml)\.so(?:\.\d+)*"
-CACHE_LINE = re.compile(rf"^\s*(?P<name>{NAME}) \((?P<abi>[^)]*)\) => (?P<path>/\S+)")
-FILE = re.compile(
-    rf"(?P<path>(?:(?<=\s)|(?<=^)|(?<='))(?:/[^\s']*/)?{NAME})'?(?: -> (?P<target>\S+))?(?=\s|$)"
-)
-DEFAULT = re.compile(r"^/(?:usr/)?lib(?:64|/[\w]+-linux-gnu)?$")
+CACHE_LINE = rf"^\s*(?P<name>{NAME}) \((?P<abi>[^)]*)\) => (?P<path>/\S+)"
+FILE = rf"(?P<path>(?:(?<=\s)|(?<=^)|(?<='))(?:/[^\s']*/)?{NAME})'?(?: -> (?P<target>\S+))?(?=\s|$)"
+DEFAULT = r"^/(?:usr/)?lib(?:64|/[\w]+-linux-gnu)?$"
 
 
 @check.reader(starts=rf"(?:^[ \t]*{NAME} \(libc6.*=> /.*\n?)+")
@@ -30,7 +28,7 @@ def cache_lines(found: FoundBlock) -> Iterator[UserLibraries]:
 
 
 def _cached_libraries(found: FoundBlock) -> tuple[UserLibrary, ...]:
-    matches = [CACHE_LINE.match(line.text) for line in found.block.lines]
+    matches = [re.match(CACHE_LINE, line.text) for line in found.block.lines]
     entries = [each for each in matches if each and fits(each["abi"]) and each["name"] in SONAMES]
     return tuple(library(each["path"], each["path"], "cache") for each in entries)
 
@@ -79,7 +77,7 @@ def _folder(command: str) -> str:
 def _listed(text: str, folder: str) -> Iterator[UserLibrary]:
     if "cannot access" in text or "=>" in text or "cannot open" in text:
         return
-    for match in FILE.finditer(text):
+    for match in re.finditer(FILE, text):
         path = match["path"]
         if not path.startswith("/"):
             if not folder:
@@ -92,7 +90,7 @@ def _listed(text: str, folder: str) -> Iterator[UserLibrary]:
 
 def via_of(path: str) -> Via:
     """Whether the loader looks there without being told."""
-    return "cache" if DEFAULT.match(posixpath.dirname(path)) else "directory"
+    return "cache" if re.match(DEFAULT, posixpath.dirname(path)) else "directory"
 
 
 def _not_found(found: FoundBlock, seen: set[str]) -> tuple[str, ...]:

@@ -20,20 +20,17 @@ from envdoctor_checks.driver.probe_machine import ESSENTIAL, PACKAGE
 from envdoctor_checks.driver.read_kernel import seconds_of
 
 TEXT = Source("text")
-LONG = re.compile(
+LONG = (
     r"^c(?P<mode>[rwxsStT-]{9})[.+@]?\s+\d+\s+(?P<owner>\S+)\s+(?P<group>\S+)\s+(?P<major>\d+),\s*(?P<minor>\d+)\s+.*?"
     r"\s(?:/dev/)?(?P<name>nvidia[\w/-]*|dxg)$"
 )
-BARE = re.compile(
-    r"(?<![\w/:'\"])(?:/dev/)?(nvidia(?:ctl|-uvm(?:-tools)?|-modeset|-caps|-nvswitch\w*|\d+)|dxg)(?=\s|$)"
-)
-LS = re.compile(r"(?:\S*/)?(?:ls|find|stat)\b")
+BARE = r"(?<![\w/:'\"])(?:/dev/)?(nvidia(?:ctl|-uvm(?:-tools)?|-modeset|-caps|-nvswitch\w*|\d+)|dxg)(?=\s|$)"
 
 
 @check.reader(starts=r"(?:^c[rwx-]{9}[.+]?\s+\d+\s+\S+\s+\S+\s+\d+,\s*\d+\s.*\bnvidia.*\n?)+")
 def device_lines(found: FoundBlock) -> Iterator[DeviceNodes]:
     """Lines of ``ls -l`` without the command."""
-    matches = (LONG.match(line.text) for line in found.block.lines)
+    matches = (re.match(LONG, line.text) for line in found.block.lines)
     nodes = tuple(_long(each) for each in matches if each)
     if nodes:
         yield DeviceNodes(nodes=nodes, source=TEXT)
@@ -46,11 +43,11 @@ def device_listing(found: FoundBlock) -> Iterator[DeviceNodes]:
     for line in found.block.lines:
         if "cannot access" in line.text or "No such file" in line.text:
             continue
-        long = LONG.match(line.text)
+        long = re.match(LONG, line.text)
         if long:
             nodes[f"/dev/{long['name']}"] = _long(long)
         else:
-            for name in BARE.findall(line.text):
+            for name in re.findall(BARE, line.text):
                 nodes.setdefault(f"/dev/{name}", DeviceNode(f"/dev/{name}"))
     covered = _covered(found.command or "", found.block.command or "")
     some_gpu = any(path.removeprefix("/dev/nvidia").isdigit() for path in nodes)
@@ -94,16 +91,12 @@ def _covered(command: str, whole: str) -> frozenset[str]:
     return frozenset(ESSENTIAL) if everything or filtered else frozenset(named)
 
 
-DPKG = re.compile(
-    r"^(?:(?P<state>[uihrp][ncHUFWti]R?)\s+)?(?P<name>[a-z0-9][a-z0-9+.-]+)(?::\w+)?[\s]+(?P<version>(?:\d+:)?\d[\w.+~:-]*)(?:\s|$)"
-)
-APT = re.compile(r"^(?P<name>[a-z0-9][a-z0-9+.-]+)/\S+ (?P<version>\S+) \S+ \[installed")
-RPM = re.compile(
+DPKG = r"^(?:(?P<state>[uihrp][ncHUFWti]R?)\s+)?(?P<name>[a-z0-9][a-z0-9+.-]+)(?::\w+)?[\s]+(?P<version>(?:\d+:)?\d[\w.+~:-]*)(?:\s|$)"
+APT = r"^(?P<name>[a-z0-9][a-z0-9+.-]+)/\S+ (?P<version>\S+) \S+ \[installed"
+RPM = (
     r"^(?P<name>[A-Za-z][\w+.-]*?)-(?P<version>(?:\d+:)?\d[\w.~^]*-[\w.~+]+)\.(?:x86_64|aarch64|noarch|i686)$"
 )
-AKMOD = re.compile(
-    r"^(?P<name>kmod-nvidia)-\S+\.(?:x86_64|aarch64)-(?P<version>\d+\.[\d.]+-[\w.]+)\.(?:x86_64|aarch64)$"
-)
+AKMOD = r"^(?P<name>kmod-nvidia)-\S+\.(?:x86_64|aarch64)-(?P<version>\d+\.[\d.]+-[\w.]+)\.(?:x86_64|aarch64)$"
 LISTS_PACKAGES = r"(?:\S*/)?(?:dpkg|dpkg-query|apt|apt-cache|rpm|dnf|yum|zypper|pacman)\b"
 
 
@@ -120,7 +113,10 @@ def package_list(found: FoundBlock) -> Iterator[DriverPackages]:
 
 
 def _packages(lines: list[str]) -> Iterator[DriverPackages]:
-    matches = (AKMOD.match(text) or RPM.match(text) or APT.match(text) or DPKG.match(text) for text in lines)
+    matches = (
+        re.match(AKMOD, text) or re.match(RPM, text) or re.match(APT, text) or re.match(DPKG, text)
+        for text in lines
+    )
     packages = tuple(
         Package(each["name"], each["version"], each.groupdict().get("state") or "installed")
         for each in matches
@@ -130,14 +126,14 @@ def _packages(lines: list[str]) -> Iterator[DriverPackages]:
         yield DriverPackages(packages=packages, source=TEXT)
 
 
-ACTIVE = re.compile(r"^\s*Active: (?P<state>\w+)(?: \((?P<sub>[^)]*)\))?(?P<rest>.*)$")
+ACTIVE = r"^\s*Active: (?P<state>\w+)(?: \((?P<sub>[^)]*)\))?(?P<rest>.*)$"
 
 
 @check.reader(starts=r"nvidia-fabricmanager\.service - ", max_lines=8)
 def fabric_manager_status(found: FoundBlock) -> Iterator[FabricManager | BootTimes]:
     """``systemctl status nvidia-fabricmanager``."""
     for line in found.block.lines[1:]:
-        active = ACTIVE.match(line.text)
+        active = re.match(ACTIVE, line.text)
         if active:
             running = active["state"] == "active" and active["sub"] == "running"
             yield FabricManager(release=None, running=running, source=TEXT)

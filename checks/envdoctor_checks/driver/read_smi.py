@@ -1,4 +1,7 @@
-"""nvidia-smi in its forms, collect_env's GPU lines, NVIDIA's container banner: driver, CUDA and GPUs of a pasted text."""
+"""nvidia-smi in its forms, collect_env's GPU lines, NVIDIA's container banner: driver, CUDA and GPUs of a pasted text.
+
+Patterns are kept as texts here and in the other readers: a run that reads no text compiles none of them.
+"""
 
 from __future__ import annotations
 
@@ -16,19 +19,17 @@ from envdoctor_checks.gpu.tables import compute_capabilities
 
 Told: TypeAlias = Iterator[DriverRelease | DriverCuda | GpuDevices]
 TEXT = Source("text")
-HEADER = re.compile(rf"Driver Version: ({RELEASE}|\d{{2,3}}\.\d{{2}})\s+CUDA Version: (\d+\.\d+)?")
-ROW = re.compile(
+HEADER = rf"Driver Version: ({RELEASE}|\d{{2,3}}\.\d{{2}})\s+CUDA Version: (\d+\.\d+)?"
+ROW = (
     r"^\|\s+(\d+)\s+(\S.*?)\s+(?:On|Off|N/A|Enabled|Disabled|WDDM|TCC|MCDM|ERR!)\s*\|\s*"
     r"([0-9A-Fa-f]{8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7])\s"
 )
-NAME_ONLY = re.compile(
-    r"^\|\s+(\d+)\s+((?:NVIDIA|Tesla|Quadro|GeForce|GRID|TITAN)\b.*?)\s+(?:On|Off|WDDM|TCC)\s*\|"
-)
-MEMORY = re.compile(r"\|\s*\d+MiB /\s*(\d+)MiB\s*\|")
-LISTED = re.compile(r"^\s*GPU (\d+): (.+?)\s*(?:\(UUID: ?(GPU-[\w-]+)?\)?.*|\(UUID\b.*)?$")
-QUERY = re.compile(r"--query-gpu[= ]([\w.,]+)")
-COUNTED = re.compile(r"^\s*(\d+)\s+(?=\D)")
-VERSION_LINE = re.compile(rf"^(DRIVER|Driver|NVRM|CUDA|Cuda) [Vv]ersion\s*: +({RELEASE}|\d+\.\d+)\b")
+NAME_ONLY = r"^\|\s+(\d+)\s+((?:NVIDIA|Tesla|Quadro|GeForce|GRID|TITAN)\b.*?)\s+(?:On|Off|WDDM|TCC)\s*\|"
+MEMORY = r"\|\s*\d+MiB /\s*(\d+)MiB\s*\|"
+LISTED = r"^\s*GPU (\d+): (.+?)\s*(?:\(UUID: ?(GPU-[\w-]+)?\)?.*|\(UUID\b.*)?$"
+QUERY = r"--query-gpu[= ]([\w.,]+)"
+COUNTED = r"^\s*(\d+)\s+(?=\D)"
+VERSION_LINE = rf"^(DRIVER|Driver|NVRM|CUDA|Cuda) [Vv]ersion\s*: +({RELEASE}|\d+\.\d+)\b"
 
 
 @functools.cache
@@ -70,7 +71,7 @@ def smi_output(found: FoundBlock) -> Told:
     lines = [line.text for line in found.block.lines]
     yield from _table(lines)
     yield from _list(lines)
-    query = QUERY.search(found.command or "")
+    query = re.search(QUERY, found.command or "")
     if query:
         yield from _csv(lines, query[1].split(","), counted="uniq -c" in (found.block.command or ""))
     yield from _report(lines)
@@ -78,13 +79,13 @@ def smi_output(found: FoundBlock) -> Told:
 
 def _table(lines: list[str]) -> Told:
     for line in lines:
-        header = HEADER.search(line)
+        header = re.search(HEADER, line)
         if header:
             yield DriverRelease(release=header[1], source=TEXT)
             if header[2]:
                 yield DriverCuda(driver_cuda=header[2], source=TEXT)
             break
-    rows = [(index, ROW.match(line) or NAME_ONLY.match(line)) for index, line in enumerate(lines)]
+    rows = [(index, re.match(ROW, line) or re.match(NAME_ONLY, line)) for index, line in enumerate(lines)]
     yield from devices(
         gpu(int(row[1]), row[2], memory=_memory(lines[index + 1 : index + 2])) for index, row in rows if row
     )
@@ -92,12 +93,12 @@ def _table(lines: list[str]) -> Told:
 
 def _memory(following: list[str]) -> int | None:
     """MiB, from the second line of a GPU's row."""
-    told = MEMORY.search(following[0]) if following else None
+    told = re.search(MEMORY, following[0]) if following else None
     return int(told[1]) if told else None
 
 
 def _list(lines: list[str]) -> Iterator[GpuDevices]:
-    matches = (LISTED.match(line) for line in lines)
+    matches = (re.match(LISTED, line) for line in lines)
     yield from devices(gpu(int(match[1]), match[2], match[3]) for match in matches if match)
 
 
@@ -105,7 +106,7 @@ def _csv(lines: list[str], columns: list[str], *, counted: bool) -> Told:
     """``--query-gpu=... --format=csv``, also after ``uniq -c``; indices are counted where they were not asked for."""
     rows = []
     for line in lines:
-        times = COUNTED.match(line) if counted else None
+        times = re.match(COUNTED, line) if counted else None
         cells = [cell.strip() for cell in (line[times.end() :] if times else line).split(",")]
         if len(cells) == len(columns) and not cells[0].startswith(columns[0]):
             rows += [dict(zip(columns, cells, strict=True))] * (int(times[1]) if times else 1)
@@ -114,15 +115,19 @@ def _csv(lines: list[str], columns: list[str], *, counted: bool) -> Told:
     )
     if release:
         yield DriverRelease(release=release, source=TEXT)
-    if "name" in columns or "gpu_name" in columns:
-        yield from devices(_csv_device(position, row) for position, row in enumerate(rows))
+    yield from devices(_csv_device(position, row) for position, row in enumerate(rows) if _named(row))
+
+
+def _named(row: dict[str, str]) -> str:
+    """The GPU's name, under either of its columns; empty where it was not asked for."""
+    return row.get("name") or row.get("gpu_name") or ""
 
 
 def _csv_device(position: int, row: dict[str, str]) -> GpuDevice:
     index, memory = row.get("index", ""), row.get("memory.total", "").partition(" ")[0]
     return gpu(
         int(index) if index.isdigit() else position,
-        row.get("name") or row["gpu_name"],
+        _named(row),
         row.get("uuid") or row.get("gpu_uuid"),
         int(memory) if memory.isdigit() else None,
     )
@@ -132,7 +137,7 @@ def _report(lines: list[str]) -> Told:
     """``nvidia-smi -q`` and ``--version``: ``key : value`` lines."""
     names = []
     for line in lines:
-        told = VERSION_LINE.match(line.strip())
+        told = re.match(VERSION_LINE, line.strip())
         if told and told[1].lower() in ("driver", "nvrm"):
             yield DriverRelease(release=told[2], source=TEXT)
         elif told:

@@ -252,6 +252,43 @@ def _seen_in_text(
 
 
 @compat_library_shadows_driver.sign
+def _older_cuda_than_the_drivers(
+    too_old: tuple[DriverTooOld, ...],
+    named: tuple[LibcudaNamed, ...],
+    floors: CudaFloors,
+    release: DriverRelease | None,
+    module: KernelModule | None,
+    variables: Variables | None,
+) -> Findings:
+    """A program finds an older CUDA than the driver's release speaks: it has loaded another libcuda."""
+    loaded = module.release if module and module.release else release.release if release else None
+    native = floors.native_cuda(loaded) if loaded else None
+    found = next((each for each in too_old if each.found), None)
+    if named or native is None or found is None or compare_releases(dotted(found.found or 0), native) >= 0:
+        return
+    yield Finding(
+        subject="library:libcuda.so.1",
+        title=f"the program loaded a libcuda of CUDA {dotted(found.found or 0)}, though driver {loaded} speaks {native}",
+        confidence=Confidence.LIKELY,
+        detail="Another libcuda is found before the driver's own: a cuda-compat library in the image, or a copy of an older "
+        "driver's.",
+        evidence=quoted(found)
+        + tuple(fact.shows("driver release", loaded) for fact in (module or release,) if fact),
+        remedies=without_compat(None, variables, ()),
+        breaks=(CUDA,),
+        shows=(CUDA,),
+        asks=(WHICH_LIBCUDA,),
+    )
+
+
+WHICH_LIBCUDA = Ask(
+    "python -c \"import ctypes; ctypes.CDLL('libcuda.so.1'); "
+    "print({l.split()[-1] for l in open('/proc/self/maps') if 'libcuda' in l})\"",
+    "which libcuda is loaded",
+)
+
+
+@compat_library_shadows_driver.sign
 def _error_803_alone(
     cuda: tuple[CudaFailed, ...],
     named: tuple[LibcudaNamed, ...],
@@ -270,11 +307,7 @@ def _error_803_alone(
         remedies=without_compat(None, None, ()),
         shows=(CUDA,),
         asks=(
-            Ask(
-                "python -c \"import ctypes; ctypes.CDLL('libcuda.so.1'); "
-                "print({l.split()[-1] for l in open('/proc/self/maps') if 'libcuda' in l})\"",
-                "which libcuda is loaded",
-            ),
+            WHICH_LIBCUDA,
             Ask("cat /proc/driver/nvidia/version", "which module is loaded"),
         ),
     )

@@ -149,16 +149,15 @@ def _programs_found_none(
 ) -> Findings:
     """A program finds no libcuda though the kernel's side answers."""
     missing = _not_found(not_found)
-    said = quoted(
-        *found_none[:1], *missing[:1], *smi[:1], *(each for each in not_opened if each.library == SONAME)
-    )
-    if not said or (not found_none and not missing and not smi):
+    opened = [each for each in not_opened if each.library in (SONAME, "libcuda")]
+    said = quoted(*found_none[:1], *missing[:1], *smi[:1], *opened[:1])
+    if not said:
         return
     if libraries is not None and libraries.of(SONAME):
         return  # it is there: driver/libcuda-not-on-path, or the loader took it
     kernel_side = bool((module and module.release) or is_loaded(loaded, "nvidia") or release)
     listed = libraries is not None and SONAME in libraries.absent
-    if not kernel_side and not missing and not smi:
+    if not kernel_side and not (missing or smi or opened):
         return
     if any(each.problem in ("not-installed", "no-driver") for each in failed) and not kernel_side:
         return

@@ -23,6 +23,7 @@ from envdoctor_checks.driver.facts import (
     Dkms,
     DriverPackages,
     DriverRelease,
+    DriverTooOld,
     GpuClaimed,
     KernelModule,
     LoadedModules,
@@ -106,7 +107,8 @@ def _anything_installed(packages: DriverPackages | None) -> bool:
 
 @not_installed.sign
 def _torch_found_none(
-    said: NoDriverFound,
+    found_none: tuple[NoDriverFound, ...],
+    insufficient: tuple[DriverTooOld, ...],
     smi: tuple[SmiFailed, ...],
     seen: tuple[ContainerSeen, ...],
     module: KernelModule | None,
@@ -122,20 +124,20 @@ def _torch_found_none(
         (module and module.release) or release or is_loaded(loaded, "nvidia") or has_driver_library(libraries)
     )
     problems = {each.problem for each in smi}
-    if (
-        there
-        or (nodes and nodes.nodes)
-        or _anything_installed(packages)
-        or problems & {"no-driver", "no-library"}
-    ):
+    said = [
+        *found_none,
+        *(each for each in insufficient if each.found is None and "not-installed" in problems),
+    ]
+    other = there or (nodes and nodes.nodes) or _anything_installed(packages) or (pci and not pci.gpus)
+    if not said or other or problems & {"no-driver", "no-library"}:
         return
     sure = "not-installed" in problems and not seen
     yield Finding(
-        title="PyTorch finds no NVIDIA driver on this machine",
+        title="no NVIDIA driver is found on this machine",
         confidence=Confidence.LIKELY if sure else Confidence.POSSIBLE,
         detail="PyTorch says so where libcuda.so.1 cannot be loaded or knows of no kernel module. On a machine with a GPU "
         "the driver is not installed; in a container, the GPU was not given to it.",
-        evidence=quoted(said, *smi)
+        evidence=quoted(*said[:1], *smi[:2])
         + ((pci.shows("NVIDIA GPU", described(pci)),) if pci and pci.gpus else ()),
         remedies=(UpgradeDriver(why="on a machine with an NVIDIA GPU"),),
         breaks=(LOADED,),

@@ -13,6 +13,7 @@ from envdoctor.api import (
     Findings,
     Platform,
     Reach,
+    Remedy,
     Run,
     SetVariable,
     Severity,
@@ -21,6 +22,7 @@ from envdoctor.api import (
 )
 from envdoctor_checks.driver.check import check
 from envdoctor_checks.driver.facts import (
+    AdapterFailed,
     BarInvalid,
     DriverRelease,
     GpuNotSupported,
@@ -182,18 +184,22 @@ def _module_said_unsupported(said: tuple[GpuNotSupported, ...]) -> Findings:
 
 @gpu_not_supported.sign
 def _smi_found_none(
-    smi: tuple[SmiFailed, ...], needs_open: tuple[NeedsOpenModules, ...], said: tuple[GpuNotSupported, ...]
+    smi: tuple[SmiFailed, ...],
+    failed: tuple[AdapterFailed, ...],
+    needs_open: tuple[NeedsOpenModules, ...],
+    said: tuple[GpuNotSupported, ...],
+    bars: tuple[BarInvalid, ...],
 ) -> Findings:
     """``No devices were found``: the module is loaded and initialised no GPU."""
     found = [each for each in smi if each.problem == "no-devices"]
-    if not found or needs_open or said:
+    if not (found or failed) or needs_open or said or bars:
         return
     yield Finding(
         title="the driver is loaded and finds no GPU that it can use",
         confidence=Confidence.POSSIBLE,
         detail="The module could not initialise any GPU: it needs the open modules (Blackwell and later), is too old or too "
         "new for this release, dropped off the bus, or has no memory region. The kernel log tells which.",
-        evidence=quoted(*found[:1]),
+        evidence=quoted(*found[:1], *failed[:1]),
         remedies=(*OPEN[:1], UpgradeDriver()),
         shows=(LOADED,),
         asks=(Ask("sudo dmesg | grep -iE 'nvrm|xid'", "why the module does not use the GPU"),),
@@ -261,7 +267,6 @@ def _bad(
     driver: DriverRelease, known: KnownBadReleases, bug: BadRelease, hit: list[GpuDevice], used: bool
 ) -> Finding:
     name, _, value = bug.workaround.partition("=")
-    good = f", for one {bug.good[0]}" if bug.good else f" ({bug.fixed_in} or newer)" if bug.fixed_in else ""
     return Finding(
         title=f"driver {driver.release} has a known bug with several GPUs of this kind: {bug.bug}",
         severity=Severity.WARNING if used else Severity.NOTE,
@@ -273,9 +278,24 @@ def _bad(
         ),
         remedies=(
             SetVariable(name, value, why="keeps NCCL from the feature that the bug is in"),
-            UpgradeDriver(
-                bug.fixed_in + ".0" if bug.fixed_in else "550.54.14", why=f"a release without it{good}"
-            ),
+            _free_of(bug),
         ),
         breaks=(PEER,),
+    )
+
+
+def _free_of(bug: BadRelease) -> Remedy:
+    """A release without the bug: the first fixed one, or one that the source found good."""
+    if bug.fixed_in:
+        return UpgradeDriver(
+            f"{bug.fixed_in}.0" if bug.fixed_in.isdigit() else bug.fixed_in, why="free of the bug"
+        )
+    good = bug.good[0]
+    return Run(
+        title=f"or install a driver that was found free of it ({good}), or a newer branch",
+        commands=(f"apt-get install -y nvidia-driver-{good.partition('.')[0]}",),
+        reach=Reach.HOST,
+        needs_root=True,
+        needs_restart="machine",
+        verify="nvidia-smi",
     )

@@ -15,7 +15,6 @@ from envdoctor.api import (
     Reach,
     Remedy,
     Run,
-    Severity,
     UpgradeDriver,
 )
 from envdoctor.tables import compare_releases, release_key
@@ -26,7 +25,7 @@ from envdoctor_checks.driver.facts import (
     DriverRelease,
     DriverTooOld,
     KernelModule,
-    LibcudaNamed,
+    SmiFailed,
 )
 from envdoctor_checks.driver.probe_calls import dotted
 from envdoctor_checks.driver.reasoning import CUDA, quoted
@@ -107,7 +106,9 @@ def _explained(torch_cuda: str, floor: str | None, speaks: str | None) -> str:
 
 
 def _floor_row(floors: CudaFloors, torch_cuda: str, floor: str | None) -> tuple[Evidence, ...]:
-    row = floors.family(torch_cuda) or next((each for each in floors.toolkits if each.cuda == torch_cuda), None)
+    row = floors.family(torch_cuda) or next(
+        (each for each in floors.toolkits if each.cuda == torch_cuda), None
+    )
     return (floors.cite(row, f"oldest driver for CUDA {torch_cuda}", floor),) if row and floor else ()
 
 
@@ -212,10 +213,10 @@ def _newest(rows: list[PackageIndex], speaks: str) -> PackageIndex | None:
 @too_old_for_torch.sign
 def _said_too_old(
     said: tuple[DriverTooOld, ...],
+    smi: tuple[SmiFailed, ...],
     floors: CudaFloors,
     indexes: PackageIndexes,
     releases: TorchReleases,
-    compat: tuple[LibcudaNamed, ...],
     torch: TorchBuild | None,
     release: DriverRelease | None,
     module: KernelModule | None,
@@ -223,36 +224,22 @@ def _said_too_old(
     platform: Platform | None,
 ) -> Findings:
     """PyTorch, the CUDA runtime or another program says so."""
-    if not said:
-        return
     found = next((each.found for each in said if each.found), None)
     known = release.release if release else module.release if module else None
     torch_cuda = _cuda_of(torch, releases)
     floor = floors.minimum_driver(torch_cuda, _system(platform)) if torch_cuda else None
     native = floors.native_cuda(known) if known else None
-    if _shadowed(compat, found, native) or (
-        known
-        and floor
-        and compare_releases(known, floor) >= 0
-        and any(each.role == "stub" for each in compat)
-    ):
-        return  # the driver itself is new enough: another libcuda is found before its own
+    if not said or _other_cause(found, known, native, floor, smi):
+        return
     speaks = dotted(found) if found else native
-    name = f"driver {known}" if known else "the NVIDIA driver"
+    program = (
+        f"PyTorch {torch.version}" if torch and torch.version else "the CUDA that this program was built with"
+    )
     yield Finding(
-        title=f"{name}{f' (CUDA {speaks})' if speaks else ''} is too old for "
-        + (
-            f"PyTorch {torch.version}"
-            if torch and torch.version
-            else "the CUDA that this program was built with"
-        )
-        + (f", which needs {floor} or newer" if floor else ""),
-        severity=Severity.ERROR,
+        title=f"{f'driver {known}' if known else 'the NVIDIA driver'}{f' (CUDA {speaks})' if speaks else ''} is too old for "
+        f"{program}{f', which needs {floor} or newer' if floor else ''}",
         confidence=Confidence.CERTAIN if found or floor else Confidence.LIKELY,
-        detail=_explained(torch_cuda, floor, speaks)
-        if torch_cuda and floor
-        else "The program brings a CUDA runtime of a newer major than the driver speaks. Either the driver becomes newer, or "
-        "the program is taken in a build for the driver's CUDA.",
+        detail=_explained(torch_cuda, floor, speaks) if torch_cuda and floor else NEWER_MAJOR,
         evidence=quoted(*said[:2])
         + ((torch.shows("PyTorch", torch.version),) if torch and torch.version else ())
         + tuple(fact.shows("driver release", known) for fact in (release or module,) if fact and known),
@@ -263,19 +250,33 @@ def _said_too_old(
     )
 
 
+NEWER_MAJOR = (
+    "The program brings a CUDA runtime of a newer major than the driver speaks. Either the driver becomes newer, or the program "
+    "is taken in a build for the driver's CUDA. (Where no driver can be reached at all, the runtime says the same.)"
+)
+
+
+def _other_cause(
+    found: int | None, known: str | None, native: str | None, floor: str | None, smi: tuple[SmiFailed, ...]
+) -> bool:
+    """Whether the message has another cause: an older libcuda before the driver's own, or no driver that answers.
+
+    The runtime's error 35 is also its answer where there is no libcuda.
+    """
+    if found is not None:
+        return native is not None and release_key(dotted(found)) < release_key(native)
+    new_enough = known is not None and floor is not None and compare_releases(known, floor) >= 0
+    return new_enough or (
+        known is None and any(each.problem in ("no-driver", "not-installed") for each in smi)
+    )
+
+
 def _cuda_of(torch: TorchBuild | None, releases: TorchReleases) -> str | None:
     """What torch was built for; where only a plain version is known, what PyPI's wheel of it is built for."""
     if torch is None or torch.version is None:
         return None
     row = releases.release(torch.version) if "+" not in torch.version and "a0" not in torch.version else None
     return torch.torch_cuda or (row.default_cuda if row else None)
-
-
-def _shadowed(compat: tuple[LibcudaNamed, ...], found: int | None, native: str | None) -> bool:
-    """Whether a compatibility library of an older CUDA than the driver's own was loaded."""
-    if found is None or native is None or not any(each.role == "compat" for each in compat):
-        return False
-    return release_key(dotted(found)) < release_key(native)
 
 
 def _said_remedies(

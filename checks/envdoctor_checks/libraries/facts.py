@@ -300,7 +300,14 @@ class LibraryNotLoadable(Symptom, frozen=True):
     library: str
     """A SONAME, a DLL, or a stem where the program gives only a name such as ``cuSPARSE``."""
     program: str | None = None
-    """Who says so: ``jax``, ``ctranslate2``, ``bitsandbytes``, ``cudnn``."""
+    """Who says so: ``jax``, ``ctranslate2``, ``bitsandbytes``, ``cudnn``, ``tensorflow``."""
+
+
+class StaticTlsExhausted(Symptom, frozen=True):
+    """``libgomp.so.1: cannot allocate memory in static TLS block``."""
+
+    symptom_name: ClassVar[str] = "libraries.static-tls-exhausted"
+    path: str
 
 
 class WrongMkl(Symptom, frozen=True):

@@ -10,6 +10,7 @@ from envdoctor_checks.libraries.facts import (
     FileGone,
     LibraryNotFound,
     RunPathSeen,
+    StaticTlsExhausted,
     UndefinedSymbol,
     VersionNotFound,
 )
@@ -24,8 +25,10 @@ BY = r"(?:(?P<by>[^\s:'\"(]+): )?"
     needles="cannot open shared object file",
     sample="ImportError: libcudart.so.12: cannot open shared object file: No such file or directory",
 )
-def library_not_found(found: re.Match[str]) -> LibraryNotFound:
+def library_not_found(found: re.Match[str]) -> LibraryNotFound | None:
     """The loader looked everywhere and did not find a library by its bare name."""
+    if "Could not load dynamic library" in found.string:
+        return None  # TensorFlow's words for what it tries and can do without
     by = found["by"]
     return LibraryNotFound(
         library=found["library"], wanted_by=by if by and ("/" in by or ".so" in by) else None
@@ -117,6 +120,16 @@ def cuda_version_not_found(found: re.Match[str]) -> UndefinedSymbol | None:
 def bad_library_file(found: re.Match[str]) -> BadLibraryFile:
     """A file that the loader found and refused."""
     return BadLibraryFile(path=found["path"], problem=found["problem"].strip())
+
+
+@check.message(
+    r"(?P<path>[^\s:'\"(]+): cannot allocate memory in static TLS block",
+    needles="in static tls block",
+    sample="ImportError: /usr/lib/aarch64-linux-gnu/libgomp.so.1: cannot allocate memory in static TLS block",
+)
+def static_tls_exhausted(found: re.Match[str]) -> StaticTlsExhausted:
+    """A library that had to be there from the start was loaded later."""
+    return StaticTlsExhausted(path=found["path"])
 
 
 @check.message(

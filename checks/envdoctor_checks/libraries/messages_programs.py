@@ -121,13 +121,15 @@ def nvrtc_arch_unknown(found: re.Match[str]) -> NvrtcArchUnknown:
 
 
 @check.message(
-    rf"Could not load (?:dynamic )?library '?(?P<library>{SO})'?(?P<reason>\. Error: |; dlerror: )?",
+    rf"Could not load (?P<dynamic>dynamic )?library '?(?P<library>{SO})'?(?P<reason>\. Error: )?",
     needles=("could not load library", "could not load dynamic library"),
     sample="Could not load library libcudnn_cnn_infer.so.8",
 )
 def not_loaded(found: re.Match[str]) -> LibraryNotLoadable | None:
     """cuDNN and TensorFlow. Where they go on with the loader's reason, that is read instead."""
-    return None if found["reason"] else LibraryNotLoadable(library=found["library"])
+    if found["reason"]:
+        return None
+    return LibraryNotLoadable(library=found["library"], program="tensorflow" if found["dynamic"] else None)
 
 
 @check.message(

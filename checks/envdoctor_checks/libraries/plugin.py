@@ -9,6 +9,7 @@ from envdoctor_checks.libraries import (  # noqa: F401 # importing registers
     probe_wheels,
     read,
     rules_cudnn,
+    rules_cudnn_release,
     rules_elsewhere,
     rules_files,
     rules_missing,
@@ -17,6 +18,7 @@ from envdoctor_checks.libraries import (  # noqa: F401 # importing registers
     rules_pins,
     rules_runtimes,
     rules_shadowed,
+    rules_shared,
 )
 from envdoctor_checks.libraries.check import check
 

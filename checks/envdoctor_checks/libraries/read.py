@@ -116,10 +116,10 @@ PACKAGE = re.compile(
 )
 
 
-@check.reader(starts=r"^(?:ii\s+)?(?:libcu|libnccl|libnvjitlink|cuda-)[\w.+:-]*\s+\d\S*-\d", max_lines=1)
+@check.reader(command=r"(?:dpkg|dpkg-query|apt|rpm)\b")
 def system_packages(block: FoundBlock) -> Iterator[SystemPackages]:
-    """``dpkg -l``, whole or cut down to name and version; apt's versions end in a revision (``9.24.0.43-1``)."""
-    found = PACKAGE.match(block.block.lines[0].text)
-    if found:
-        one = SystemPackage(found["name"], found["version"])
-        yield SystemPackages(packages=(one,), source=Source("text"))
+    """``dpkg -l``, whole or cut down to name and version."""
+    found = (PACKAGE.match(line.text) for line in block.block.lines)
+    packages = tuple(SystemPackage(each["name"], each["version"]) for each in found if each)
+    if packages:
+        yield SystemPackages(packages=packages, source=Source("text"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from envdoctor.api import (
@@ -18,12 +17,10 @@ from envdoctor.api import (
     Remedy,
     Run,
     Severity,
-    UnsetVariable,
     Variables,
     library,
 )
-from envdoctor.tables import compare_releases, release_key
-from envdoctor_checks.libraries.advice import IMPORT_AGAIN, with_folder, without
+from envdoctor_checks.libraries.advice import linked, with_folder
 from envdoctor_checks.libraries.check import check
 from envdoctor_checks.libraries.clues import Copy, copies_of, entries_of, in_wheel, of_family
 from envdoctor_checks.libraries.facts import (
@@ -31,13 +28,10 @@ from envdoctor_checks.libraries.facts import (
     LibraryNotFound,
     LibraryNotLoadable,
     LibrarySeen,
-    LoadedLibraries,
-    NoEngine,
     SearchPath,
-    SubLibraryMismatch,
 )
 from envdoctor_checks.libraries.knowledge import Knowledge
-from envdoctor_checks.libraries.names import soname_major, stem_of
+from envdoctor_checks.libraries.names import soname_major
 from envdoctor_checks.libraries.owners import Around, failed
 from envdoctor_checks.libraries.rules_missing import Miss, miss_of, on_disk
 from envdoctor_checks.libraries.tables import CudnnUser, CudnnUsers
@@ -48,7 +42,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 KERNELS = Outcome("kernel-on-gpu")
-RELEASE = re.compile(r"\d+\.\d+(?:\.\d+)?")
 
 
 def _cudnn_majors(
@@ -117,7 +110,7 @@ def _wrong_major(
     miss: Miss, around: Around, table: CudnnUsers, majors: dict[str, Evidence | None]
 ) -> Findings:
     needed = soname_major(miss.soname)
-    if not miss.stem.startswith("libcudnn") or needed in majors:
+    if not miss.stem.startswith("libcudnn") or needed in majors or (needed is None and majors):
         return
     others = [each for each in majors.values() if each]
     users = dict(_users(around.installed, table, needed or "", miss.quote))
@@ -130,15 +123,14 @@ def _wrong_major(
             "  ", " "
         ),
         subject="library:libcudnn" + (f".so.{needed}" if needed else ""),
-        confidence=Confidence.CERTAIN
-        if certain and (needed is not None or not majors)
-        else Confidence.LIKELY,
+        severity=Severity.NOTE if miss.is_probe else Severity.ERROR,
+        confidence=Confidence.CERTAIN if certain else Confidence.LIKELY,
         detail=f"{miss.soname} belongs to cuDNN {needed or ''}. Its majors are different libraries with different "
         "names: one cannot stand for the other, and a program is built for one of them.",
         evidence=(miss.evidence, *others[:3]),
         remedies=tuple(_cudnn_remedies(around, needed, users, torch, own)),
-        breaks=(library(miss.soname), KERNELS, *failed(miss.quote, miss.soname)),
-        shows=(library(miss.soname), *failed(miss.quote, miss.soname)),
+        breaks=() if miss.is_probe else (library(miss.soname), KERNELS, *failed(miss.quote, miss.soname)),
+        shows=() if miss.is_probe else (library(miss.soname), *failed(miss.quote, miss.soname)),
         asks=() if certain else (Ask("pip list | grep -i cudnn", "which cuDNN is installed"),),
     )
 
@@ -222,7 +214,11 @@ def _out_of_reach(
     path: SearchPath | None,
 ) -> Findings:
     needed = soname_major(miss.soname)
-    if not miss.stem.startswith("libcudnn") or needed not in majors or miss.program == "jax":
+    if not miss.stem.startswith("libcudnn") or miss.program in ("jax", "tensorflow"):
+        return
+    if needed is None and majors:
+        yield _without_number(miss, found, majors)
+    if needed not in majors:
         return
     entries = entries_of(variables, path)
     if any(entries.supplying(copy.path) for copy in found):
@@ -262,122 +258,26 @@ def _out_of_reach(
     )
 
 
-@check.rule
-def cudnn_too_old(
-    said: SubLibraryMismatch,
-    know: Knowledge,
-    build: TorchBuild | None,
-    wanted: TorchRequirements | None,
-    installed: Distributions | None,
-    variables: Variables | None,
-    path: SearchPath | None,
-) -> Findings:
-    """The cuDNN that is loaded is older than the one that the program was built for."""
-    if stem_of(f"{said.library}.so") != "libcudnn" or said.compiled is None or said.found is None:
-        return
-    if compare_releases(said.found, said.compiled) >= 0:
-        return
-    entries = entries_of(variables, path)
-    foreign = entries.of_cuda()
-    around = Around(know, build, wanted, installed)
-    yield Finding(
-        title=f"cuDNN {said.found} is loaded, and this build needs {said.compiled}",
-        subject="library:libcudnn",
-        confidence=Confidence.CERTAIN,
-        detail="cuDNN keeps compatibility within a major towards newer releases only: a program built for "
-        f"{said.compiled} cannot use an older one. "
-        + ("LD_LIBRARY_PATH names folders of CUDA libraries, which come first." if foreign else ""),
-        evidence=(said.evidence(), *((entries.evidence(),) if entries.entries else ())),
-        remedies=(
-            *without(entries, foreign, "let torch take its own cuDNN"),
-            *_newer(around, said.compiled, said.found),
-        ),
-        # Where LD_LIBRARY_PATH supplies it, that is the cause, and an old cuDNN what it leads to.
-        breaks=() if said.blames_search_path or foreign else (library("libcudnn"), KERNELS),
-        shows=(library("libcudnn"), KERNELS),
-    )
-
-
-def _newer(around: Around, compiled: str, found: str) -> tuple[Remedy, ...]:
-    row = around.owner(f"libcudnn.so.{compiled.partition('.')[0]}")
-    if row is None:
-        return ()
-    pinned = around.specifier(row.distribution)
-    requirement = row.distribution + (pinned or f">={compiled}")
-    return (Install((requirement,), why=f"a cuDNN that is not older than {compiled}", verify=IMPORT_AGAIN),)
-
-
-@cudnn_too_old.sign
-def _no_engine(
-    said: NoEngine,
-    know: Knowledge,
-    build: TorchBuild | None,
-    wanted: TorchRequirements | None,
-    installed: Distributions | None,
-    seen: tuple[LibrarySeen, ...],
-    loaded: LoadedLibraries | None,
-    variables: Variables | None,
-    path: SearchPath | None,
-) -> Findings:
-    around = Around(know, build, wanted, installed)
-    mapped = [
-        copy for copy in of_family(copies_of(seen, None, loaded), "libcudnn") if copy.mapped and copy.version
-    ]
-    needed = _bundled(around)
-    old = next((copy for copy in mapped if needed and _older(copy.version or "", needed)), None)
-    entries = entries_of(variables, path)
-    if old is None:
-        if not mapped and not entries.of_cuda():
-            yield _perhaps_old(said)
-        return
-    foreign = [entry for entry in (entries.supplying(old.path),) if entry]
-    yield Finding(
-        title=f"cuDNN {old.version} from {old.folder} is loaded; torch {build.version if build else ''} comes with {needed}",
-        subject="library:libcudnn",
-        confidence=Confidence.LIKELY,
-        detail="An older cuDNN lacks engines that this torch asks for, and says that it finds none for the operation.",
-        evidence=(said.evidence(), *((old.evidence,) if old.evidence else ())),
-        remedies=(
-            *without(entries, foreign, "let torch take its own cuDNN"),
-            *(() if foreign else _newer(around, needed or "", old.version or "")),
-        ),
-        breaks=() if foreign else (library("libcudnn"), KERNELS),
-        shows=(KERNELS,),
-    )
-
-
-def _perhaps_old(said: NoEngine) -> Finding:
-    """The message alone has other causes: a lack of memory, an operation that this GPU cannot do."""
-    show = "grep -o '/[^ ]*libcudnn[^ ]*' /proc/PID/maps | sort -u"
+def _without_number(miss: Miss, found: tuple[Copy, ...], majors: dict[str, Evidence | None]) -> Finding:
+    """``libcudnn.so`` is a name for linking, which wheels and runtime packages leave out."""
+    copy = next((each for each in found if soname_major(each.path)), None)
+    example = "cd FOLDER_OF_CUDNN && ln -s libcudnn.so.9 libcudnn.so"
     return Finding(
-        title="cuDNN found no engine for an operation: it may be an older one than torch was built with",
-        subject="library:libcudnn",
-        severity=Severity.WARNING,
-        confidence=Confidence.POSSIBLE,
-        detail="cuDNN says so where none of its engines fits: it is too old, the GPU's memory does not suffice for "
-        "the workspace, or the GPU cannot do this operation in this data type.",
-        evidence=(said.evidence(),),
+        title=f"{miss.soname}, without a number, cannot be found: cuDNN is installed under numbered names only",
+        subject="library:libcudnn.so",
+        confidence=Confidence.LIKELY,
+        detail="A program opens cuDNN by the name that linkers use. Packages for running programs hold the file with "
+        "its major in the name.",
+        evidence=(miss.evidence, *(each for each in majors.values() if each)),
         remedies=(
-            UnsetVariable(
-                "LD_LIBRARY_PATH", why="if it names folders of CUDA libraries, torch then takes its own"
+            linked(copy.folder, copy.path.rpartition("/")[2], miss.soname)
+            if copy
+            else Change(
+                f"make a link {miss.soname} in cuDNN's folder, and put that on LD_LIBRARY_PATH",
+                Reach.ENVIRONMENT,
+                example=(example,),
             ),
         ),
-        shows=(KERNELS,),
-        asks=(
-            Ask(show, "which cuDNN the process has loaded"),
-            Ask("nvidia-smi", "how much of the GPU's memory is free"),
-        ),
+        breaks=(library(miss.soname), KERNELS),
+        shows=(library(miss.soname), *failed(miss.quote, miss.soname)),
     )
-
-
-def _bundled(around: Around) -> str | None:
-    """The cuDNN that torch's own pins or the release's table name."""
-    for distribution in ("nvidia-cudnn-cu13", "nvidia-cudnn-cu12", "nvidia-cudnn-cu11"):
-        found = RELEASE.search(around.specifier(distribution))
-        if found:
-            return found.group()
-    return None
-
-
-def _older(version: str, needed: str) -> bool:
-    return release_key(version)[:1] == release_key(needed)[:1] and compare_releases(version, needed) < 0

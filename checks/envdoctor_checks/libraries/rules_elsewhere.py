@@ -44,7 +44,7 @@ def _not_loadable_and_there(
     path: SearchPath | None,
 ) -> Findings:
     miss = miss_of(said)
-    if soname_major(miss.soname) and miss.program != "jax":
+    if soname_major(miss.soname) and miss.program != "jax" and not miss.is_probe:
         yield from _elsewhere(miss, on_disk(miss.soname, seen, copies, gone), variables, path)
 
 

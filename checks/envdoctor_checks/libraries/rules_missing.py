@@ -54,6 +54,11 @@ class Miss(msgspec.Struct, frozen=True):
     program: str | None = None
 
     @property
+    def is_probe(self) -> bool:
+        """Whether a program tried something that it can do without: TensorFlow looks for CUDA on every machine."""
+        return self.program == "tensorflow"
+
+    @property
     def stem(self) -> str:
         """``libcublas``."""
         return stem_of(self.soname) or self.soname
@@ -178,7 +183,7 @@ def _missing(miss: Miss, around: Around, elsewhere: bool, broke: tuple[ModuleBro
     """A library was asked for by name and is nowhere the loader looks."""
     major, own = soname_major(miss.soname), around.cuda_major
     row = around.owner(miss.soname)
-    needed = row.cuda_major if row else None
+    needed = row.cuda_major if row else _major_of_cuda(miss, major)
     foreign = own is not None and needed is not None and needed != own
     by_torch = miss.by_torch or (own is not None and not foreign and not broke)
     certain = (by_torch or own == needed is not None) and not elsewhere
@@ -192,16 +197,23 @@ def _missing(miss: Miss, around: Around, elsewhere: bool, broke: tuple[ModuleBro
             else owner
         ),
         subject=f"library:{miss.soname}",
+        severity=Severity.NOTE if miss.is_probe else Severity.ERROR,
         confidence=Confidence.CERTAIN if certain and not foreign else Confidence.LIKELY,
         detail=_why_missing(miss, around, foreign, broke),
         evidence=(miss.evidence, *_torch(around)),
-        remedies=_remedies(miss, around, foreign, broke),
-        breaks=broken_by(miss.quote, miss.soname),
-        shows=(library(miss.soname), *failed(miss.quote, miss.soname)),
+        remedies=_remedies(miss, around, foreign, broke, needed),
+        breaks=() if miss.is_probe else broken_by(miss.quote, miss.soname),
+        shows=() if miss.is_probe else (library(miss.soname), *failed(miss.quote, miss.soname)),
         asks=(Ask("python -m torch.utils.collect_env", "which CUDA torch was built for"),)
         if own is None
         else (),
     )
+
+
+def _major_of_cuda(miss: Miss, major: str | None) -> int | None:
+    """The CUDA major that a SONAME is of where the table has no row for it: those two are numbered alike."""
+    numbered = miss.stem in ("libcudart", "libcublas", "libcublasLt")
+    return int(major) if numbered and major is not None else None
 
 
 def _why_missing(miss: Miss, around: Around, foreign: bool, broke: tuple[ModuleBroke, ...]) -> str:
@@ -220,7 +232,7 @@ def _why_missing(miss: Miss, around: Around, foreign: bool, broke: tuple[ModuleB
 
 
 def _remedies(
-    miss: Miss, around: Around, foreign: bool, broke: tuple[ModuleBroke, ...]
+    miss: Miss, around: Around, foreign: bool, broke: tuple[ModuleBroke, ...], needed: int | None
 ) -> tuple[Remedy, ...]:
     row = around.owner(miss.soname)
     if not foreign:
@@ -228,26 +240,23 @@ def _remedies(
             return (Change(f"install the package that brings {miss.soname}", Reach.ENVIRONMENT),)
         return (around.reinstall(row.distribution, why=f"it brings {miss.soname}"),)
     module = broke[-1].module.partition(".")[0] if broke else "the extension"
-    own = around.cuda_major
-    label = (
-        around.build.label
-        if around.build and around.build.label.startswith("cu")
-        else LABELS.get(own or 0, f"cu{own}")
+    own = around.cuda_major or 0
+    build = around.build.label if around.build else ""
+    label = build if build.startswith("cu") else LABELS.get(own, f"cu{own}")
+    rebuild = Change(
+        f"install a build of {module} for this torch's CUDA ({label}), or build it from source against this torch",
+        Reach.ENVIRONMENT,
+        example=(f"pip install --no-build-isolation --no-binary :all: --force-reinstall {module}",),
     )
-    needed = row.cuda_major if row else 0
-    return (
-        Change(
-            f"install a build of {module} for this torch's CUDA ({label}), or build it from source against this torch",
-            Reach.ENVIRONMENT,
-            example=(f"pip install --no-build-isolation --no-binary :all: --force-reinstall {module}",),
-        ),
-        Install(
-            ("torch",),
-            build=LABELS.get(needed, f"cu{needed}0"),
-            why=f"a torch of the CUDA that {module} was built for",
-            caveat="torchvision, torchaudio and other extensions must follow.",
-        ),
+    if needed not in LABELS:
+        return (rebuild,)  # no torch of today is built for that CUDA
+    other = Install(
+        ("torch",),
+        build=LABELS[needed],
+        why=f"a torch of the CUDA that {module} was built for",
+        caveat="torchvision, torchaudio and other extensions must follow.",
     )
+    return (rebuild, other)
 
 
 def _torch(around: Around) -> tuple[Evidence, ...]:

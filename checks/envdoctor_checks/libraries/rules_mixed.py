@@ -69,6 +69,7 @@ def _symbol_between_parts(
     loaded: LoadedLibraries | None,
     variables: Variables | None,
     path: SearchPath | None,
+    installed: Distributions | None,
 ) -> Findings:
     wanted = provider_of(said.symbol, said.version)
     if wanted is None or said.wanted_by is None or stem_of(said.wanted_by) is None:
@@ -85,6 +86,9 @@ def _symbol_between_parts(
     if family_of(asker.library) == family_of(stem) and _two_releases(asker, parts, wanted):
         yield _mixed(family_of(stem), parts, (said.evidence(),), Confidence.CERTAIN, (wanted,))
         return
+    if _opened_by_the_wheel(said, asker, stem, installed):
+        yield _mixed(family_of(stem), (asker,), (said.evidence(),), Confidence.LIKELY, (wanted,))
+        return
     foreign = [
         each
         for each in seen
@@ -93,6 +97,20 @@ def _symbol_between_parts(
     if foreign and in_wheel(said.wanted_by):
         found = tuple(copy for copy in copies if copy.library == stem)
         yield _mixed(stem, (asker, *found), (said.evidence(),), Confidence.CERTAIN, (wanted,))
+
+
+def _opened_by_the_wheel(
+    said: UndefinedSymbol, asker: Copy, stem: str, installed: Distributions | None
+) -> bool:
+    """Whether a part outside of the wheels lacks a symbol of its own family, while the wheel of that family is installed."""
+    own = f"nvidia-{family_of(stem)[3:]}"
+    there = any(each.name.startswith(own) for each in installed.distributions) if installed else False
+    return (
+        said.version is None
+        and there
+        and family_of(asker.library) == family_of(stem)
+        and not in_wheel(asker.path)
+    )
 
 
 def _two_releases(asker: Copy, parts: tuple[Copy, ...], wanted: str) -> bool:

@@ -18,7 +18,6 @@ from envdoctor.api import (
     Reach,
     Remedy,
     Run,
-    SetVariable,
     Variables,
     imports,
     library,
@@ -26,13 +25,11 @@ from envdoctor.api import (
 from envdoctor_checks.libraries.advice import VARIABLE
 from envdoctor_checks.libraries.check import check
 from envdoctor_checks.libraries.clues import entries_of, normal
-from envdoctor_checks.libraries.facts import LibraryNotFound, SearchPath, VersionNotFound, WrongMkl
+from envdoctor_checks.libraries.facts import LibraryNotFound, SearchPath, VersionNotFound
 from envdoctor_checks.libraries.owners import failed
 from envdoctor_checks.libraries.tables import Runtimes
-from envdoctor_checks.python.facts import CondaPackages
-from envdoctor_checks.torch.facts import TorchBuild
 
-IN_CONDA = re.compile(r"(?P<prefix>/\S*?(?:conda|mamba|miniforge|/envs/)[^/]*(?:/envs/[^/]+|/[^/]+)?)/lib/")
+IN_CONDA = re.compile(r"(?P<prefix>/\S*?(?:conda|mamba|miniforge)[^/]*(?:/envs/[^/]+|/[^/]+)?)/lib/")
 GL = {
     "libGL.so.1": ("libgl1", "mesa-libGL"),
     "libgthread-2.0.so.0": ("libglib2.0-0", "glib2"),
@@ -127,6 +124,31 @@ def libstdcxx_too_old(
     )
 
 
+@libstdcxx_too_old.sign
+def _no_libstdcxx(said: LibraryNotFound) -> Findings:
+    """None at all: a minimal image, or a system that keeps its libraries elsewhere (NixOS)."""
+    if said.library != "libstdc++.so.6":
+        return
+    yield Finding(
+        title="libstdc++.so.6 is not installed, or not where the loader looks",
+        subject="library:libstdc++.so.6",
+        confidence=Confidence.LIKELY,
+        detail="Every program in C++ needs it. Minimal images leave it out; NixOS and Guix keep it in their stores, "
+        "where only their own programs look.",
+        evidence=(said.evidence(),),
+        remedies=(
+            InstallSystem("libstdcxx", why="it brings libstdc++.so.6"),
+            Change(
+                "on NixOS, run Python through nix-ld or an FHS environment, or put the library's folder on LD_LIBRARY_PATH",
+                Reach.ENVIRONMENT,
+                example=('export LD_LIBRARY_PATH="$(dirname "$(gcc -print-file-name=libstdc++.so.6)")"',),
+            ),
+        ),
+        breaks=(library("libstdc++.so.6"), *failed(said.quote, "libstdc++.so.6")),
+        shows=(library("libstdc++.so.6"), *failed(said.quote, "libstdc++.so.6")),
+    )
+
+
 def _newer_libstdcxx(said: VersionNotFound, entry: str | None, gcc: str | None) -> Iterator[Remedy]:
     if entry is not None:
         yield DropPathEntry(
@@ -189,85 +211,4 @@ def libgl_missing(said: LibraryNotFound) -> Findings:
         remedies=(*remedies, system),
         breaks=(library(said.library), imports("cv2"), Outcome("import")),
         shows=(library(said.library), Outcome("import")),
-    )
-
-
-@check.rule
-def mkl_mismatch(said: WrongMkl, build: TorchBuild | None, conda: CondaPackages | None) -> Findings:
-    """The installed MKL or OpenMP runtime does not fit this torch build."""
-    mkl = conda.package("mkl") if conda else None
-    title, detail, remedies = _about_mkl(said)
-    yield Finding(
-        title=title,
-        subject="library:mkl",
-        confidence=Confidence.CERTAIN if said.problem != "symbol" else Confidence.LIKELY,
-        detail=detail,
-        evidence=(
-            said.evidence(),
-            *((conda.shows("mkl", mkl.version),) if conda and mkl else ()),
-            *((build.shows("torch", build.version),) if build and build.version else ()),
-        ),
-        remedies=remedies,
-        breaks=(library("mkl"), *(failed(said.quote, "mkl") or (Outcome("import"),))),
-        shows=(library("mkl"), *failed(said.quote, "mkl")),
-    )
-
-
-def _about_mkl(said: WrongMkl) -> tuple[str, str, tuple[Remedy, ...]]:
-    """Title, detail and remedies by what the message was about."""
-    if said.problem == "profiler-hook":
-        return (
-            f"MKL 2024.1 or later is installed, which has no {said.name} any more",
-            "torch's conda packages up to 2.2 expect MKL's profiler hooks; MKL dropped them in 2024.1.",
-            (
-                Run(
-                    "install the MKL that this torch was built with",
-                    ("conda install 'mkl<2024.1' 'intel-openmp<2024.1'",),
-                    Reach.ENVIRONMENT,
-                ),
-                Install(("torch",), why="pip's wheels have MKL inside"),
-            ),
-        )
-    if said.problem == "threading-layer":
-        return (
-            "MKL was told to use Intel's OpenMP while GNU's is loaded already",
-            "Whoever is imported first decides which OpenMP runtime a process has. numpy of conda sets MKL up for Intel's.",
-            (
-                SetVariable("MKL_THREADING_LAYER", "GNU", why="MKL then uses the runtime that is loaded"),
-                Change("import numpy before torch", Reach.ENVIRONMENT, example=("import numpy, torch",)),
-            ),
-        )
-    if said.problem == "openmp-twice":
-        return (
-            f"{said.name} is loaded a second time: two OpenMP runtimes in one process",
-            "Two packages each brought an OpenMP runtime, most often numpy from conda and torch from pip, or the reverse.",
-            (
-                Change(
-                    "install numpy, torch and scikit-learn from one source (all by pip, or all by conda)",
-                    Reach.ENVIRONMENT,
-                    example=("pip install --force-reinstall numpy torch",),
-                ),
-                SetVariable(
-                    "KMP_DUPLICATE_LIB_OK",
-                    "TRUE",
-                    why="a way round only",
-                    caveat="Intel warns that results may then be wrong without a word.",
-                ),
-            ),
-        )
-    what = (
-        f"MKL cannot load its own part {said.name}"
-        if said.problem == "kernels-missing"
-        else f"{said.name} is missing in the MKL or OpenMP that was found"
-    )
-    return (
-        what,
-        "MKL is split into files that are opened by name while it runs; files of two releases, or of pip and conda, do not go together.",
-        (
-            Run(
-                "install MKL and what uses it anew, from one source",
-                ("conda install --force-reinstall mkl intel-openmp numpy",),
-                Reach.ENVIRONMENT,
-            ),
-        ),
     )

@@ -117,6 +117,21 @@ class LeftoverWarned(Symptom, frozen=True):
     folder: str | None = None
 
 
+class SeveralOwners(Symptom, frozen=True):
+    """A package says that several distributions of it are installed."""
+
+    symptom_name: ClassVar[str] = "python.several-owners"
+    module: str
+    distributions: tuple[str, ...]
+
+
+class PackageDenied(Symptom, frozen=True):
+    """Python or a program was kept from reading an interpreter or its packages."""
+
+    symptom_name: ClassVar[str] = "python.package-denied"
+    path: str
+
+
 def normalised(name: str) -> str:
     """The name of a distribution as the packaging standard compares it: lower case, dashes."""
     parts = name.lower().replace("_", "-").replace(".", "-").split("-")

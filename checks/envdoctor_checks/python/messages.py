@@ -5,7 +5,12 @@ from __future__ import annotations
 import re
 
 from envdoctor_checks.python.check import check
-from envdoctor_checks.python.facts import LeftoverWarned, ModuleNotFound
+from envdoctor_checks.python.facts import (
+    LeftoverWarned,
+    ModuleNotFound,
+    PackageDenied,
+    SeveralOwners,
+)
 
 
 @check.message(
@@ -26,3 +31,29 @@ def module_not_found(match: re.Match[str]) -> ModuleNotFound:
 def leftover(match: re.Match[str]) -> LeftoverWarned:
     """pip, of a folder that an interrupted uninstallation renamed."""
     return LeftoverWarned(name=match["name"], folder=match["folder"])
+
+
+@check.message(
+    r"multiple CuPy packages are installed[\s\S]*?\n\s*(?P<names>cupy[\w-]*(?:, cupy[\w-]*)+)",
+    needles="multiple cupy packages are installed",
+    sample="  CuPy may not function correctly because multiple CuPy packages are installed\n  in your environment:\n\n    cupy-cuda11x, cupy-cuda12x",
+    span=5,
+)
+def several_cupy(match: re.Match[str]) -> SeveralOwners:
+    """CuPy, when it is imported."""
+    return SeveralOwners(module="cupy", distributions=tuple(match["names"].split(", ")))
+
+
+@check.message(
+    r"(?:bad interpreter: [Pp]ermission denied|[Pp]ermission denied:? ?[\"'](?P<path>/[^\"']*(?:site-packages|dist-packages|/bin/python|pyvenv\.cfg|/uv/python|miniconda|anaconda)[^\"']*)[\"']|"
+    r"exec:? [\"']?(?P<binary>/\S*python[\d.]*)[\"']?: permission denied)|^(?:\S*sh: )?(?:line \d+: )?(?P<shell>/\S*bin/python[\d.]*): Permission denied",
+    needles="permission denied",
+    sample="PermissionError: [Errno 13] Permission denied: '/root/venv/lib/python3.11/site-packages/torch/__init__.py'",
+)
+def denied(match: re.Match[str]) -> PackageDenied | None:
+    """Python's own words, a shell's, and a container runtime's."""
+    path = match["path"] or match["binary"] or match["shell"]
+    if path is None:
+        before = match.string[: match.start()].rstrip(": ").split()
+        path = before[-1].rstrip(":") if before else None
+    return PackageDenied(path=path) if path and path.startswith("/") else None

@@ -5,6 +5,8 @@ from envdoctor_checks.python import (  # noqa: F401 # importing registers
     probe,
     read,
     read_install,
+    rules,
+    shared,
 )
 from envdoctor_checks.python.check import check
 

@@ -93,13 +93,20 @@ class Advice(Fact, frozen=True, kw_only=True):
         )
 
     def build_for(self, torch: str, needs: Needs) -> str | None:
-        """The CUDA index (``cu128``) whose build of a release fits; None where none is known to."""
+        """The CUDA index (``cu128``) whose build of a release fits; None where none is known to.
+
+        The version's own label comes first, then the build that PyPI has, then the newest.
+        """
         fitting = [row for row in self.indexes.having(torch) if self._fits(torch, row, needs)]
         if not fitting:
             return None
         release = self.releases.release(torch)
-        default = label_of_cuda(release.default_cuda) if release else ""
-        return next((row.index for row in fitting if row.index == default), fitting[-1].index)
+        wanted = [torch.partition("+")[2], label_of_cuda(release.default_cuda) if release else ""]
+        fit = [row.index for row in fitting]
+        older = [index for index in fit if index.startswith(("cu11", "cu12"))]
+        if needs.driver_cuda is None and older and wanted[0] not in fit:
+            fit = older  # a driver that nobody told of may be too old for CUDA 13
+        return next((index for index in wanted if index in fit), fit[-1])
 
     def _fits(self, torch: str, index: PackageIndex, needs: Needs) -> bool:
         cuda = index.cuda or ""
@@ -128,16 +135,19 @@ class Advice(Fact, frozen=True, kw_only=True):
         return (*found.archs, *found.ptx) if found else None
 
     def newest_for(self, needs: Needs) -> tuple[str, str] | None:
-        """The newest release with a build that fits, and the build."""
-        for row in reversed(self.releases.releases):
-            build = (
-                self.build_for(row.latest, needs)
-                if _python_fits(row.requires_python, row.python_max, needs.python)
-                else None
-            )
-            if build:
-                return row.latest, build
-        return None
+        """The newest release with a build that fits, and the build.
+
+        Where the driver is not known, one for CUDA 12 if there is any: it runs on every driver since 525.
+        """
+        found = [
+            (row.latest, build)
+            for row in reversed(self.releases.releases)
+            if _python_fits(row.requires_python, row.python_max, needs.python)
+            and (build := self.build_for(row.latest, needs))
+        ]
+        if needs.driver_cuda is None:
+            found.sort(key=lambda each: not each[1].startswith(("cu11", "cu12")))
+        return found[0] if found else None
 
     def install(self, torch: str | None, needs: Needs, *, why: str = "") -> Install | None:
         """torch and its sisters from the index that fits: this release where it can be kept, else the newest that can.
@@ -145,10 +155,10 @@ class Advice(Fact, frozen=True, kw_only=True):
         The requirement names the build (``torch==2.8.0+cu128``): pip would take ``torch==2.8.0`` for satisfied by the
         build that is there.
         """
-        kept = torch.partition("+")[0] if torch and self.releases.release(torch) else None
+        kept = torch if torch and self.releases.release(torch) else None
         build = self.build_for(kept, needs) if kept else None
         if kept and build:
-            return self._install(kept, build, needs, why)
+            return self._install(kept.partition("+")[0], build, needs, why)
         newest = self.newest_for(needs)
         return self._install(*newest, needs, why) if newest else None
 
@@ -159,6 +169,16 @@ class Advice(Fact, frozen=True, kw_only=True):
             *(f"{row.package}=={row.version}+{build}" for row in sisters if row),
         )
         return Install(requirements=names, build=build, why=why, verify=VERIFY)
+
+    def at_least(self, first: str, label: str, needs: Needs, *, why: str = "") -> Install | None:
+        """Any release from `first` on, from the index of the build that is installed where that goes so far."""
+        newest = self.newest_for(needs)
+        if newest is None or compare_releases(newest[0], first) < 0:
+            return None
+        index = self.indexes.index(label)
+        goes_so_far = index is not None and any(compare_releases(each, first) >= 0 for each in index.torch)
+        build = label if label.startswith("cu") and goes_so_far else newest[1]
+        return Install(requirements=(f"torch>={first}", *needs.sisters), build=build, why=why, verify=VERIFY)
 
     def first_with_kernels(self, capability: str, platform: WheelPlatform = "linux-x86_64") -> str | None:
         """The oldest minor release whose wheels have code for a GPU."""

@@ -9,6 +9,7 @@ from envdoctor_checks.torch.symptoms import (
     BuildIsolated,
     Convolution3d,
     CudaBinaryMissing,
+    CudaRefused,
     DllNotLoaded,
     ExtensionBuiltFor,
     ModuleBroke,
@@ -145,6 +146,16 @@ def not_compiled_with_cuda(match: re.Match[str]) -> NotCompiledWithCuda:
 
 
 @check.message(
+    r"Torch is not able to use GPU",
+    needles="torch is not able to use gpu",
+    sample="RuntimeError: Torch is not able to use GPU; add --skip-torch-cuda-test to COMMANDLINE_ARGS variable to disable this check",
+)
+def cuda_refused(match: re.Match[str]) -> CudaRefused:
+    """The web interfaces for diffusion models, when they start."""
+    return CudaRefused()
+
+
+@check.message(
     r"No HIP GPUs are available|hipErrorNoDevice",
     needles=("no hip gpus are available", "hiperrornodevice"),
     sample="RuntimeError: No HIP GPUs are available",
@@ -183,12 +194,15 @@ def build_isolated(match: re.Match[str]) -> BuildIsolated:
 
 
 @check.message(
-    r"'_OpNamespace' '(?P<namespace>(?!torchvision|torchaudio)\w+)' object has no attribute '(?P<operator>\w+)'",
-    needles="'_opnamespace'",
+    r"'_OpNamespace' '(?P<namespace>(?!torchvision|torchaudio)\w+)' object has no attribute '(?P<operator>\w+)'|"
+    r"(?P<xformers>xFormers wasn't buil[dt] with CUDA support)",
+    needles=("'_opnamespace'", "xformers wasn't buil"),
     sample="AttributeError: '_OpNamespace' '_C' object has no attribute 'rms_norm'",
 )
 def operator_missing(match: re.Match[str]) -> OperatorMissing:
-    """An extension did not register its operators: it was not loaded."""
+    """An extension did not register its operators: it was not loaded. xformers says it in its own words."""
+    if match["xformers"]:
+        return OperatorMissing(namespace="xformers", operator="memory_efficient_attention")
     return OperatorMissing(namespace=match["namespace"], operator=match["operator"])
 
 

@@ -82,9 +82,9 @@ def gpu_devices(named: list[tuple[int, str]]) -> GpuDevices:
     return GpuDevices(devices=tuple(devices), source=HERE)
 
 
-@check.reader(starts=r"^\W*(?:PyTorch|Torch|torch) version(?: \(GPU\?\))? *: *\d", max_lines=1)
+@check.reader(starts=r"^\W*(?:[Pp]y)?[Tt]orch version(?: \(GPU\?\))? *: *\d", max_lines=1)
 def version_line(block: FoundBlock) -> Iterator[TorchBuild | TorchCuda | Distributions]:
-    """``- PyTorch version (GPU?): 2.3.0+cu121 (True)`` of transformers and accelerate; ``pytorch version: 2.5.1``."""
+    """``- PyTorch version (GPU?): 2.3.0+cu121 (True)`` of transformers; ``pytorch version: 2.5.1`` of ComfyUI."""
     match = re.search(r": *(\d+\.\d+[\w.+-]*)(?: \((True|False)\b)?", block.block.lines[0].text)
     if match is None:
         return
@@ -103,10 +103,15 @@ def by_version(version: str) -> Iterator[TorchBuild | Distributions]:
     yield _torch(version)
 
 
-@check.reader(starts=r"^pytorch version: \d", max_lines=1)
-def comfy_version(block: FoundBlock) -> Iterator[TorchBuild | Distributions]:
-    """ComfyUI's line at start-up."""
-    return by_version(block.block.lines[0].text.partition(":")[2].strip())
+@check.reader(starts=r"^(?:\[conda\] )?pytorch +\d\S* +\S*(?:cuda\d|cpu)", max_lines=1)
+def conda_build(block: FoundBlock) -> TorchBuild | None:
+    """conda's build string: ``py3.11_cuda12.1_cudnn8.9.2_0``, ``cuda118_py310...``, ``cpu_py311...``."""
+    match = re.match(r"(?:\[conda\] )?pytorch +(\d\S*) +(\S+)", block.block.lines[0].text)
+    if match is None:
+        return None
+    cuda = re.search(r"cuda_?(?:(\d+)\.(\d+)|(\d\d)(\d))", match[2])
+    version = ".".join(each for each in cuda.groups() if each) if cuda else None
+    return TorchBuild(version=match[1], torch_cuda=version, source=HERE)
 
 
 VALUES = {

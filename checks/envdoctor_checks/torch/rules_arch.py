@@ -23,6 +23,7 @@ from envdoctor_checks.driver.facts import DriverCuda, DriverRelease
 from envdoctor_checks.gpu.facts import GpuDevices
 from envdoctor_checks.python.facts import Distributions
 from envdoctor_checks.torch.advice import Advice, Needs, wheel_platform
+from envdoctor_checks.torch.binaries import kernel_for
 from envdoctor_checks.torch.check import check
 from envdoctor_checks.torch.facts import TorchBuild, TorchCuda, TorchDevices
 from envdoctor_checks.torch.known import (
@@ -174,8 +175,9 @@ def _warned(
     failed: tuple[NoKernelImage, ...],
     advice: Advice,
 ) -> Findings:
-    if said.archs and runs(said.archs, said.compute_capability, None):
-        return
+    how = kernel_for(said.archs, said.compute_capability) if said.archs else None
+    if how == "machine-code" or (how == "ptx" and not failed):
+        return  # torch up to 2.9 looks at neither PTX nor later minors of a major
     version = torch_version(build, packages)
     needs = advice.needs(
         None, packages, driver or release, platform, around.python_version if around else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from envdoctor.api import (
+    Ask,
     Confidence,
     Finding,
     Findings,
@@ -11,6 +12,7 @@ from envdoctor.api import (
     Outcome,
     Platform,
     Reach,
+    Remedy,
     Run,
     Uninstall,
     Variables,
@@ -20,12 +22,13 @@ from envdoctor.surroundings import Surroundings
 from envdoctor_checks.driver.facts import DriverCuda, DriverRelease, PciDevices
 from envdoctor_checks.gpu.facts import GpuDevices
 from envdoctor_checks.libraries.facts import LibraryNotFound
-from envdoctor_checks.python.facts import Distributions
+from envdoctor_checks.python.facts import CondaPackages, Distributions
 from envdoctor_checks.torch.advice import Advice
 from envdoctor_checks.torch.check import check
 from envdoctor_checks.torch.facts import TorchBuild, TorchCuda
 from envdoctor_checks.torch.known import nvidia_gpu, present, torch_version, version_evidence
 from envdoctor_checks.torch.symptoms import (
+    CudaRefused,
     ExtensionBuiltFor,
     ModuleBroke,
     NoHipGpu,
@@ -60,6 +63,7 @@ def cpu_only_build(
     release: DriverRelease | None,
     platform: Platform | None,
     around: Surroundings | None,
+    conda: CondaPackages | None,
     advice: Advice,
 ) -> Findings:
     """A CPU-only torch on a machine with an NVIDIA GPU."""
@@ -73,9 +77,22 @@ def cpu_only_build(
         title=f"torch {build.version} is built for the CPU only, and this machine has an NVIDIA GPU",
         detail="Its version.py names no CUDA, so no driver and no setting can make it see the GPU.",
         evidence=(build.shows("torch", build.version), build.shows("built with CUDA", "none"), seen),
-        remedies=tuple(present(advice.install(build.version, needs))) or (_no_build(),),
+        remedies=_builds(advice.install(build.version, needs), conda),
         breaks=(CUDA,),
     )
+
+
+def _builds(install: Install | None, conda: CondaPackages | None) -> tuple[Remedy, ...]:
+    """The wheel that fits; where conda installed torch, conda's own build first."""
+    if conda is None or conda.package("pytorch") is None:
+        return tuple(present(install)) or (_no_build(),)
+    by_conda = Run(
+        title="let conda take the build for CUDA",
+        commands=("conda install -c conda-forge 'pytorch=*=cuda*'",),
+        reach=Reach.ENVIRONMENT,
+        caveat="conda looks at the driver: on a machine without one, set CONDA_OVERRIDE_CUDA=12.6 before.",
+    )
+    return (by_conda, *present(install))
 
 
 def _no_build() -> NoFix:
@@ -341,4 +358,24 @@ def cuda_unavailable(
             ),
         ),
         shows=(CUDA,),
+    )
+
+
+@cuda_unavailable.sign
+def _refused(said: CudaRefused) -> Findings:
+    yield Finding(
+        title="torch cannot use CUDA, and the text does not say why",
+        confidence=Confidence.POSSIBLE,
+        evidence=(said.evidence(),),
+        remedies=(
+            Run(
+                title="ask torch itself: the exception names the cause",
+                commands=(
+                    'python -c "import torch; print(torch.__version__, torch.version.cuda); torch.cuda.init()"',
+                ),
+                reach=Reach.SHELL,
+            ),
+        ),
+        shows=(CUDA,),
+        asks=(Ask("envdoctor check", "which of the causes it is"),),
     )

@@ -46,7 +46,6 @@ CONDA_FAMILY = (
     "pytorch",
     "pytorch-cuda",
     "pytorch-gpu",
-    "pytorch-mutex",
     "torchvision",
     "torchaudio",
     "torchtriton",

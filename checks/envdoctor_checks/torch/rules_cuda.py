@@ -34,7 +34,7 @@ from envdoctor_checks.torch.symptoms import (
     NumpyAbi,
     PackageInTraceback,
 )
-from envdoctor_checks.torch.tables import Extensions, TorchReleases
+from envdoctor_checks.torch.tables import Extensions
 from envdoctor_checks.torch.versions import label_of_cuda
 
 DECIDING = (
@@ -210,27 +210,29 @@ def _no_binary(said: CudaBinaryMissing, build: TorchBuild | None, packages: Dist
     )
 
 
-def _numpy_remedies(torch: str | None, label: str) -> tuple[Remedy, ...]:
-    return (
-        Install(
-            requirements=("numpy<2",),
-            why="the interface that this torch was compiled for",
-            verify='python -c "import torch; print(torch.ones(2).numpy())"',
-        ),
-        Install(requirements=("torch>=2.3",), build=label, why="or a torch that works with numpy 2"),
+def _numpy_remedies(torch: str | None, packages: Distributions | None, advice: Advice) -> tuple[Remedy, ...]:
+    label = torch.partition("+")[2] if torch else ""
+    newer = advice.at_least(
+        "2.3", label, advice.needs(None, packages), why="or a torch that works with numpy 2"
     )
+    older = Install(
+        requirements=("numpy<2",),
+        why="the interface that this torch was compiled for",
+        verify='python -c "import torch; print(torch.ones(2).numpy())"',
+    )
+    return (older, newer) if newer is not None else (older,)
 
 
 @check.rule
 def numpy_abi_mismatch(
-    packages: Distributions, build: TorchBuild | None, platform: Platform | None, releases: TorchReleases
+    packages: Distributions, build: TorchBuild | None, platform: Platform | None, advice: Advice
 ) -> Findings:
     """torch was compiled against numpy 1.x and numpy 2 is installed, or the reverse."""
     version, numpy = torch_version(build, packages), packages.version("numpy")
     if version is None or numpy is None or release_key(numpy)[0] < 2 or compare_releases(version, "1.0") < 0:
         return
     system = "windows" if platform is not None and platform.system == "windows" else "linux"
-    if releases.works_with_numpy_2(version, system):  # type: ignore[arg-type] # one of the two literals
+    if advice.releases.works_with_numpy_2(version, system):  # type: ignore[arg-type] # one of the two literals
         return
     yield Finding(
         title=f"torch {version} was compiled for numpy 1, and numpy {numpy} is installed",
@@ -238,14 +240,9 @@ def numpy_abi_mismatch(
         severity=Severity.WARNING,
         detail="torch imports with a warning, and everything that exchanges arrays with numpy fails: tensor.numpy(), torch.from_numpy(), data loaders.",
         evidence=(packages.shows("numpy", numpy), *version_evidence(build, packages)),
-        remedies=_numpy_remedies(version, _cu_label(version)),
+        remedies=_numpy_remedies(version, packages, advice),
         breaks=(imports("numpy"),),
     )
-
-
-def _cu_label(version: str | None) -> str:
-    label = version.partition("+")[2] if version else ""
-    return label if label.startswith("cu") else ""
 
 
 @numpy_abi_mismatch.sign
@@ -253,7 +250,7 @@ def _said(
     said: tuple[NumpyAbi, ...],
     build: TorchBuild | None,
     packages: Distributions | None,
-    releases: TorchReleases,
+    advice: Advice,
 ) -> Findings:
     if not said:
         return
@@ -261,7 +258,7 @@ def _said(
     numpy = next((each.numpy for each in said if each.numpy), None) or (
         packages.version("numpy") if packages else None
     )
-    both_fit = version is not None and releases.works_with_numpy_2(version)
+    both_fit = version is not None and advice.releases.works_with_numpy_2(version)
     surest = next((each for each in said if each.numpy), said[0])
     shown = imports("numpy")
     yield Finding(
@@ -280,7 +277,7 @@ def _said(
             each.evidence() for each in (surest, *(other for other in said[:2] if other is not surest))
         )
         + _evidence(packages, numpy),
-        remedies=_numpy_remedies(version, _cu_label(version)),
+        remedies=_numpy_remedies(version, packages, advice),
         breaks=(shown,),
         shows=(shown,),
     )

@@ -297,6 +297,7 @@ def _not_registered(
 ) -> Findings:
     """Operators that are not there follow from an extension that did not load; often the reason stands above."""
     _, row = extension_of(None, (), frames, known)
+    row = known.by_module(said.namespace) or row
     name = row.distribution if row else "an extension"
     shown = imports(row.module if row else "extension")
     if undefined or missing:

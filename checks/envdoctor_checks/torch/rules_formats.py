@@ -167,16 +167,10 @@ def _newer(
     advice: Advice,
 ) -> Install | NoFix:
     needs = advice.needs(gpus, packages, driver, platform, around.python_version if around else None)
-    newest = advice.newest_for(needs)
-    if newest is None or compare_releases(newest[0], first) < 0:
-        return NoFix(reason=f"no build of torch {first} or newer is known to fit this GPU, driver and Python")
-    label = build.label if build is not None and build.label.startswith("cu") else newest[1]
-    index = advice.indexes.index(label)
-    fits = index is not None and any(compare_releases(each, first) >= 0 for each in index.torch)
-    return Install(
-        requirements=(f"torch>={first}", *needs.sisters),
-        build=label if fits else newest[1],
-        why=f"{first} is the first that has it",
+    label = build.label if build is not None else ""
+    found = advice.at_least(first, label, needs, why=f"{first} is the first that has it")
+    return found or NoFix(
+        reason=f"no build of torch {first} or newer is known to fit this GPU, driver and Python"
     )
 
 

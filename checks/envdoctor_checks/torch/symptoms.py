@@ -29,6 +29,12 @@ class NotCompiledWithCuda(Symptom, frozen=True):
     symptom_name: ClassVar[str] = "torch.not-compiled-with-cuda"
 
 
+class CudaRefused(Symptom, frozen=True):
+    """A program says that torch cannot use the GPU, and not why."""
+
+    symptom_name: ClassVar[str] = "torch.cuda-refused"
+
+
 class NoHipGpu(Symptom, frozen=True):
     """A ROCm build found no AMD GPU."""
 
