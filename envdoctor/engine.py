@@ -266,7 +266,7 @@ def flatten(given: Any) -> list[Any]:
 
 
 def gathered(things: Iterable[Any]) -> Facts:
-    """Facts from what probes and readers gave, but for `Printed`.
+    """Facts from what probes and readers gave, but for `Printed`; two of one type as their `joined` says.
 
     Raises TypeError for what is no fact, and for an `Unavailable` of a fact that no loaded type has.
     """
@@ -275,7 +275,8 @@ def gathered(things: Iterable[Any]) -> Facts:
     symptoms: list[Symptom] = []
     for thing in things:
         if isinstance(thing, Fact):
-            known[type(thing)] = thing
+            before = known.get(type(thing))
+            known[type(thing)] = thing if before is None else before.joined(thing)
         elif isinstance(thing, Symptom):
             symptoms.append(thing)
         elif isinstance(thing, Unavailable):

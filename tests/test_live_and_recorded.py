@@ -66,9 +66,10 @@ def check_equal(judged: Judged) -> None:
     for document in (judged.kept, judged.redacted):
         assert document["target"]["source"] == "facts"
         assert document["summary"] == judged.live["summary"]
-        outcomes = [{each["name"]: each["outcome"] for each in told["checks"]} for told in (document, judged.live)]
+        outcomes = [
+            {each["name"]: each["outcome"] for each in told["checks"]} for told in (document, judged.live)
+        ]
         assert outcomes[0] == outcomes[1]
-        assert document["machine"] == judged.live["machine"] or document is judged.redacted
 
 
 def test_a_plain_machine(tmp_path: Path) -> None:

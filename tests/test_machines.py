@@ -27,7 +27,19 @@ if TYPE_CHECKING:
 AREAS = {"container", "driver", "gpu", "host", "kernel", "libraries", "nccl", "python", "torch"}
 SAMPLE = ("laptop-cpu", "rtx4090", "mig-pod", "fabric-manager-stopped")
 """Rebuilt in every run; the others with --slow."""
-PEOPLE = (r"alice\b", r"bob\b", r"carol\b", r"dave\b", r"eve\b", r"frank", "hgx-", "gpu-vm", "spark-4a1f", "DESKTOP-", "inference-2")
+PEOPLE = (
+    r"alice\b",
+    r"bob\b",
+    r"carol\b",
+    r"dave\b",
+    r"eve\b",
+    r"frank",
+    "hgx-",
+    "gpu-vm",
+    "spark-4a1f",
+    "DESKTOP-",
+    "inference-2",
+)
 """Accounts and hosts of the machines, as they were before redaction."""
 
 
@@ -67,7 +79,11 @@ def _of_a_note(entry: FindingEntry, told: Report) -> bool:
 def test_every_check_looked_at_a_healthy_machine(name: str) -> None:
     outcomes = {each.name: each.outcome for each in report(name).checks}
     assert outcomes.keys() >= AREAS, "a check is not loaded"
-    strange = {area: outcome for area, outcome in outcomes.items() if outcome not in ("ok", "partly", "not-applicable")}
+    strange = {
+        area: outcome
+        for area, outcome in outcomes.items()
+        if outcome not in ("ok", "partly", "not-applicable")
+    }
     assert not strange
 
 
@@ -76,7 +92,9 @@ def test_a_broken_machine_is_told_the_cause_first(name: str) -> None:
     told, wanted = report(name), BROKEN[name]
     first = told.findings[0]
     assert (first.id, first.severity, first.role) == (wanted.rule, wanted.severity, "root")
-    assert any(re.search(wanted.fix, f"{fix.title} {' '.join(fix.commands)}") for fix in first.fixes), first.fixes
+    assert any(re.search(wanted.fix, f"{fix.title} {' '.join(fix.commands)}") for fix in first.fixes), (
+        first.fixes
+    )
     assert told.summary.exit_code == (1 if wanted.severity == "error" else 0)
 
 
@@ -111,7 +129,9 @@ def test_the_recording_names_nobody(name: str) -> None:
 
 def test_every_recording_is_of_a_machine_that_is_built() -> None:
     assert {path.stem for path in MACHINES.glob("*.json")} == set(machines.names())
-    assert {path.name for path in MACHINES.glob("*.txt")} == {f"{name}.expected.txt" for name in machines.names()}
+    assert {path.name for path in MACHINES.glob("*.txt")} == {
+        f"{name}.expected.txt" for name in machines.names()
+    }
 
 
 def test_every_fact_of_the_recordings_is_known() -> None:
@@ -131,4 +151,6 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
 )
 def test_the_recording_is_what_the_probes_see(name: str, parts: Parts, tmp_path: Path) -> None:
     built = json.loads(machines.record(machines.build(name, tmp_path, parts)))
-    assert built == json.loads((MACHINES / f"{name}.json").read_bytes()), f"python -m tests.support.machines {name}"
+    assert built == json.loads((MACHINES / f"{name}.json").read_bytes()), (
+        f"python -m tests.support.machines {name}"
+    )

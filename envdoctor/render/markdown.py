@@ -110,7 +110,7 @@ def _fixes(entry: FindingEntry) -> list[str]:
 
 
 def _unknown(report: Report) -> list[str]:
-    missed = [f"{', '.join(gap.names)}: {gap.reason}" for gap in gaps(report.checks)]
+    missed = [f"{gap.brief()}: {gap.reason}" for gap in gaps(report.checks)]
     stages = [f"{check.name}: {', '.join(check.stages)}" for check in report.checks if check.stages]
     asks = [f"{ask.command}: decides {ask.decides}" for ask in report.asks]
     looked = ", ".join(f"{check.name} {check.outcome}" for check in report.checks)

@@ -28,6 +28,20 @@ class Gap(msgspec.Struct, frozen=True):
     reason: str
     would_allow: str
 
+    def brief(self) -> str:
+        """The names; where there are many of one check, the check and how many."""
+        areas: dict[str, list[str]] = {}
+        for name in self.names:
+            areas.setdefault(name.partition(".")[0], []).append(name)
+        return ", ".join(
+            ", ".join(names) if len(names) <= MOST_NAMES else f"{area} ({len(names)} facts)"
+            for area, names in areas.items()
+        )
+
+
+MOST_NAMES = 3
+"""Names of one check's facts that are given one by one."""
+
 
 def causes(findings: Sequence[FindingEntry]) -> tuple[Cause, ...]:
     """The roots in their rank; a consequence of several is told under the first of them."""

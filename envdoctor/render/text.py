@@ -104,7 +104,7 @@ def _unknown(page: Page, report: Report) -> None:
     page.gap()
     page.heading("Could not look")
     for gap in found:
-        page.marked("unknown", f"{', '.join(gap.names)}: {gap.reason or 'no reason was given'}", 2)
+        page.marked("unknown", f"{gap.brief()}: {gap.reason or 'no reason was given'}", 2)
         if gap.would_allow:
             page.paragraph(f"To allow it: {gap.would_allow}", 4)
 

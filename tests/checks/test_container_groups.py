@@ -121,7 +121,9 @@ def test_a_limit_of_tasks(group: Make) -> None:
 def wait_until_empty() -> None:
     """Those that were started outlive the shell that could not start more."""
     for _ in range(200):
-        if all(int(each.read_text()) == 0 for each in TOP.glob(f"pids/envdoctor-{os.getpid()}-*/pids.current")):
+        if all(
+            int(each.read_text()) == 0 for each in TOP.glob(f"pids/envdoctor-{os.getpid()}-*/pids.current")
+        ):
             return
         time.sleep(0.05)
 
@@ -195,10 +197,23 @@ def test_no_control_groups_are_mounted(tmp_path: Path) -> None:
         assert isinstance(facts.get(kind), Unavailable)
 
 
-@pytest.mark.parametrize("rubbish", ["", "\n", "rubbish\n", "-1\n", "99999999999999999999999\n", "\x00\x01\x02", "1 2 3\n"])
+@pytest.mark.parametrize(
+    "rubbish", ["", "\n", "rubbish\n", "-1\n", "99999999999999999999999\n", "\x00\x01\x02", "1 2 3\n"]
+)
 def test_files_that_hold_no_number(tmp_path: Path, rubbish: str) -> None:
-    names = ("memory.max", "memory.current", "memory.events", "cpu.max", "cpu.stat", "pids.max", "pids.current", "pids.events")
+    names = (
+        "memory.max",
+        "memory.current",
+        "memory.events",
+        "cpu.max",
+        "cpu.stat",
+        "pids.max",
+        "pids.current",
+        "pids.events",
+    )
     facts = seen(
         tmp_path, {"/proc/self/cgroup": "0::/\n", **{f"/sys/fs/cgroup/{name}": rubbish for name in names}}
     )
-    assert not {"container/memory-limit", "container/pids-limit", "container/cpu-quota-oversubscribed"} & set(judged(facts))
+    assert not {"container/memory-limit", "container/pids-limit", "container/cpu-quota-oversubscribed"} & set(
+        judged(facts)
+    )

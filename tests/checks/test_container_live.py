@@ -58,7 +58,7 @@ def mounting(script: str, *rest: str) -> list[str]:
 
 
 def test_root_at_home_is_silent() -> None:
-    facts = facts_in([], {"HOME": "/root", **{"KUBERNETES_SERVICE_HOST": "10.0.0.1"}}).merged(TORCH)
+    facts = facts_in([], {"HOME": "/root", "KUBERNETES_SERVICE_HOST": "10.0.0.1"}).merged(TORCH)
     loud = [name for name, each in judged(facts).items() if each.finding.severity.value != "note"]
     assert not loud
     ids = facts.get(UidMap)
@@ -71,7 +71,9 @@ def test_a_user_with_an_entry_is_silent(place: Path) -> None:
     passwd.write_text(f"me:x:{STRANGER}:{STRANGER}::{place}:/bin/sh\n")
     os.chown(place, STRANGER, STRANGER)
     bind = f"mount --bind {passwd} /etc/passwd"
-    facts = facts_in(mounting(bind, *as_user(STRANGER)), {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}).merged(TORCH)
+    facts = facts_in(mounting(bind, *as_user(STRANGER)), {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}).merged(
+        TORCH
+    )
     entry, home = facts.get(PasswdEntry), facts.get(HomeDirectory)
     assert isinstance(entry, PasswdEntry)
     assert (entry.name, entry.home) == ("me", str(place))
@@ -151,12 +153,17 @@ def test_a_bind_mount_of_somebody_else(place: Path) -> None:
     facts = facts_in(mounting(script, *as_user(STRANGER)), variables)
     found = judged(facts)["container/bind-mount-other-uid"].finding
     assert found.subject == f"path:{place}/target"
-    assert any("runAsUser: 1077" in line for remedy in found.remedies for line in getattr(remedy, "example", ()))
+    assert any(
+        "runAsUser: 1077" in line for remedy in found.remedies for line in getattr(remedy, "example", ())
+    )
 
 
 def test_root_and_a_bind_mount_of_somebody(place: Path) -> None:
     script = bound(place, 1077)
-    assert judged(facts_in(mounting(script), POD))["container/root-writes-to-bind-mount"].finding.severity.value == "note"
+    assert (
+        judged(facts_in(mounting(script), POD))["container/root-writes-to-bind-mount"].finding.severity.value
+        == "note"
+    )
     (place / "source" / "checkpoints").mkdir()
     finding = judged(facts_in(mounting(script), POD))["container/root-writes-to-bind-mount"].finding
     assert finding.severity.value == "warning"

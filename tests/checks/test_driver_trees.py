@@ -16,21 +16,28 @@ from envdoctor.judging import Judgement, bind, judge
 from envdoctor.target import Target
 from envdoctor.tree import host_tree
 from envdoctor_checks.driver.facts import (
+    AdapterFailed,
+    ApiMismatch,
+    BarInvalid,
     BootTimes,
     DeviceNodes,
     Dkms,
     DriverPackages,
     FabricManager,
+    GpuClaimed,
     KernelModule,
     LoadedModules,
     ModuleFiles,
     ModuleOnDisk,
+    ModuleRefused,
+    NvmlInit,
     PciDevices,
     SecureBoot,
     UserLibraries,
 )
 from envdoctor_checks.driver.headlines import applies
 from envdoctor_checks.driver.plugin import check
+from envdoctor_checks.gpu.facts import GpuDevice, GpuDevices
 from envdoctor_checks.torch.facts import TorchBuild
 
 HOSTS = Path(__file__).resolve().parents[2] / "fixtures" / "hosts"
@@ -168,3 +175,32 @@ def test_a_machine_without_a_gpu_costs_no_look_at_packages_and_modules() -> None
         is facts.get(FabricManager)
         is None
     )
+
+
+# What a machine's own kernel log tells of an earlier moment of the same boot.
+
+LOG = Source("file", "/var/log/kern.log")
+PAST = (
+    ModuleRefused(module="", why="key-rejected", source=LOG),
+    GpuClaimed(by="nouveau", address="0000:1b:00.0", source=LOG),
+    ApiMismatch(client="580.65.06", module="575.57.08", source=LOG),
+    AdapterFailed(address="0000:1b:00.0", source=LOG),
+    BarInvalid(address="0000:1b:00.0", source=LOG),
+)
+
+
+def test_a_log_of_what_is_over_accuses_nobody() -> None:
+    works = NvmlInit(code=0, name="NVML_SUCCESS", source=Source("call", "nvmlInit"))
+    gpus = GpuDevices(
+        devices=(GpuDevice(index=0, name="NVIDIA H100 80GB HBM3", pci_address="0000:1b:00.0"),),
+        source=Source("call", "nvmlInit"),
+    )
+    facts = look("h100-server").facts.merged(Facts.of(TORCH, works, gpus, *PAST))
+    assert not judge(bind((core_check.check, check), facts)).findings
+
+
+def test_the_same_log_explains_a_machine_that_does_not_work() -> None:
+    facts = look("secure-boot").facts.merged(Facts.of(TORCH, PAST[0]))
+    first = judge(bind((core_check.check, check), facts)).findings[0]
+    assert first.rule == "driver/secure-boot-blocks-module"
+    assert any(each.source == LOG for each in first.finding.evidence)

@@ -234,13 +234,25 @@ def test_the_gcc_behind_a_version_and_systems_with_a_glibc() -> None:
     table = runtimes()
     assert table.gcc_for("GLIBCXX_3.4.30") == "12"
     assert table.gcc_for("GLIBCXX_9.9.9") is None
-    assert [row.system for row in table.systems_for("2.36")][0] == "Debian 12"
+    assert table.systems_for("2.36")[0].system == "Debian 12"
     glibcs = [row.glibc for row in table.systems]
     assert glibcs == sorted(glibcs, key=release_key)
 
 
-def test_who_looks_for_which_cudnn() -> None:
-    table = cudnn_users()
-    assert [row.cudnn for row in table.of("faster-whisper") if row.holds("4.4.0")] == [8]
-    assert [row.cudnn for row in table.of("onnxruntime-gpu") if row.holds("1.20.1")] == [9]
-    assert table.of("numpy") == ()
+@pytest.mark.parametrize(
+    ("distribution", "version", "major"),
+    [
+        ("faster-whisper", "4.4.0", 8),
+        ("ctranslate2", "4.5.0", 9),
+        ("onnxruntime-gpu", "1.20.1", 9),
+        ("torch", "2.3.1", 8),
+    ],
+)
+def test_who_looks_for_which_cudnn(distribution: str, version: str, major: int) -> None:
+    row = cudnn_users().of(distribution)
+    assert row is not None
+    assert row.major(version) == major
+
+
+def test_who_does_not_look_for_cudnn() -> None:
+    assert cudnn_users().of("numpy") is None

@@ -12,7 +12,7 @@ import pytest
 from envdoctor.check import Tier
 from envdoctor.engine import Look, flatten, gathered
 from envdoctor.errors import PluginError
-from envdoctor.facts import CouldNotLook, Fact, Facts, Printed, Symptom, Unavailable
+from envdoctor.facts import CouldNotLook, Fact, Facts, Printed, Source, Symptom, Unavailable
 from envdoctor.host import Host
 from tests.core.kit import HERE, Bang, Engine, Fuel, Squeak, Wheels, looked, with_probes
 
@@ -284,3 +284,17 @@ def test_a_message_that_breaks_costs_neither_facts_nor_other_messages() -> None:
     assert result.facts.get(Engine) == Engine()
     assert [said.quote for said in result.facts.symptoms(Squeak)] == ["silence"]
     assert result.crashed == {"car.prints": "ValueError: too loud"}
+
+
+def test_two_facts_of_one_type_are_joined() -> None:
+    """A list that a text shows line by line is one list."""
+    from envdoctor_checks.python.facts import Distribution, Distributions
+
+    here = Source("text")
+    lines = [
+        Distributions(distributions=(Distribution(name, "1"),), complete=False, source=here)
+        for name in ("a", "b")
+    ]
+    seen = gathered(lines).get(Distributions)
+    assert isinstance(seen, Distributions)
+    assert [each.name for each in seen.distributions] == ["a", "b"]

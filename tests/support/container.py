@@ -53,7 +53,12 @@ os.setuid(0)
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
     """A container's: only what is given, and what Python needs to find this source tree and its dependencies."""
     path = os.pathsep.join([str(ROOT), str(ROOT / "checks"), *(each for each in sys.path if each)])
-    return {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **variables}
+    return {
+        "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+        "PYTHONPATH": path,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **variables,
+    }
 
 
 def facts_in(prefix: Sequence[str], variables: Mapping[str, str], uid_map: str = "") -> Facts:

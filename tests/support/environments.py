@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 Done = subprocess.CompletedProcess[str]
 DEADLINE = 120
 """Seconds that no run needs; only a broken test waits so long."""
-VERSION = "__version__ = '{version}'\ndebug = False\ncuda: 'str | None' = {cuda!r}\nhip: 'str | None' = None\n"
+VERSION = (
+    "__version__ = '{version}'\ndebug = False\ncuda: 'str | None' = {cuda!r}\nhip: 'str | None' = None\n"
+)
 
 
 class Environment(msgspec.Struct, frozen=True):
@@ -34,7 +36,9 @@ class Environment(msgspec.Struct, frozen=True):
     @property
     def site(self) -> Path:
         """Where its packages are."""
-        return self.folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+        return (
+            self.folder / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}" / "site-packages"
+        )
 
     def wheel(self, name: str, version: str, requires: tuple[str, ...] = ()) -> None:
         """The metadata of an installed package."""

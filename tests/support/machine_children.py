@@ -21,6 +21,7 @@ from envdoctor_checks.nccl import probe_names
 from envdoctor_checks.torch import child_script
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from envdoctor.host import Host
@@ -60,7 +61,7 @@ class Answers:
             return ChildResult(end=ChildEnd.ANSWERED, argv=request.argv, exit_code=0, stdout=said)
         words = request.argv
         script = words[words.index("-c") + 2] if "-c" in words else ""
-        known = {
+        known: dict[str, Callable[[], ChildResult]] = {
             ASK_PATHS: lambda: _told({"stage": "paths", **self.paths}),
             nvml_child.SCRIPT: lambda: self._nvml(request),
             cuda_child.SCRIPT: lambda: self._cuda(request),
@@ -85,7 +86,8 @@ class Answers:
             return _told({"stage": "calling", "call": "dlopen libcuda.so.1"}, failed)
         result = run_child(self._with_driver(request, self.scenario))
         stages = tuple(
-            {**stage, "library": self.libcuda} if stage["stage"] == "loaded" else stage for stage in result.stages
+            {**stage, "library": self.libcuda} if stage["stage"] == "loaded" else stage
+            for stage in result.stages
         )
         return structs.replace(result, stages=stages)
 
@@ -99,7 +101,9 @@ class Answers:
     def _torch(self) -> ChildResult:
         if not self.torch_ends:
             return structs.replace(_told(*self.torch), stderr=Captured(text=self.trace))
-        result = ChildResult(end=ChildEnd.EXITED, argv=(), stages=self.torch, stderr=Captured(text=self.trace))
+        result = ChildResult(
+            end=ChildEnd.EXITED, argv=(), stages=self.torch, stderr=Captured(text=self.trace)
+        )
         return structs.replace(result, **self.torch_ends)
 
     def _named(self, asked: tuple[str, ...]) -> list[Stage]:
@@ -118,7 +122,10 @@ class Answers:
         assert host is not None
         folders = [each for each in host.environ.get("PATH", "").split(":") if each]
         gcc, gxx = (any(host.exists(f"{folder}/{name}") for folder in folders) for name in ("gcc", "g++"))
-        stages: list[Stage] = [{"stage": "user", "name": host.environ.get("USER", "root")}, {"stage": "compiling"}]
+        stages: list[Stage] = [
+            {"stage": "user", "name": host.environ.get("USER", "root")},
+            {"stage": "compiling"},
+        ]
         stages.append(_stage("c", "gcc -shared -fPIC c.c -o c.so") if gcc else _absent("c", "gcc or clang"))
         if not gxx:
             return [*stages, _absent("cxx", "g++"), *([_stage("load", "dlopen")] if gcc else [])]

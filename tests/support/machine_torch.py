@@ -16,7 +16,15 @@ PURE = (
     ("networkx", "3.5"), ("numpy", "2.3.2"), ("sympy", "1.14.0"), ("typing-extensions", "4.15.0"), ("pip", "25.2"),
 )  # fmt: skip
 ON_LINUX = 'platform_system == "Linux"'
-TORCH_LIBRARIES = ("libc10", "libc10_cuda", "libtorch", "libtorch_cpu", "libtorch_cuda", "libtorch_global_deps", "libtorch_python")
+TORCH_LIBRARIES = (
+    "libc10",
+    "libc10_cuda",
+    "libtorch",
+    "libtorch_cpu",
+    "libtorch_cuda",
+    "libtorch_global_deps",
+    "libtorch_python",
+)
 MAPPED = (
     "libcublas", "libcublasLt", "libcudart", "libcudnn", "libcufft", "libcupti", "libcurand", "libcusparse",
     "libcusparseLt", "libcusolver", "libnccl", "libnvJitLink", "libnvrtc", "libnvshmem_host", "libcufile",
@@ -63,7 +71,9 @@ def system_python(tree: Tree, prefix: str, python: str, *, managed: bool = False
     tree.link(f"{prefix}/bin/python3", f"python{made.minor}")
     library = f"{prefix}/lib/python{made.minor}"
     tree.folder(made.site)
-    _answers(tree, made, f"{prefix}/bin/python3", [library, f"{library}/lib-dynload", made.site], managed=managed)
+    _answers(
+        tree, made, f"{prefix}/bin/python3", [library, f"{library}/lib-dynload", made.site], managed=managed
+    )
     return made
 
 
@@ -89,7 +99,12 @@ def _answers(
 
 
 def wheel(
-    tree: Tree, site: str, name: str, version: str, requires: tuple[str, ...] = (), files: Mapping[str, int] | None = None
+    tree: Tree,
+    site: str,
+    name: str,
+    version: str,
+    requires: tuple[str, ...] = (),
+    files: Mapping[str, int] | None = None,
 ) -> None:
     """What an installer leaves of a wheel: METADATA, RECORD, and the files, by path below `site` and size."""
     folder = f"{site}/{name.replace('-', '_')}-{version}.dist-info"
@@ -162,7 +177,10 @@ def install_torch(tree: Tree, made: Environment, torch: Torch) -> None:
     if major and triton is not None:
         wheel(tree, made.site, "triton", _lowest(triton.triton))
         ptxas = f"{made.site}/triton/backends/nvidia/bin/ptxas"
-        tree.program(ptxas, f"ptxas: NVIDIA (R) Ptx optimizing assembler\nCuda compilation tools, release {torch.cuda}, V{torch.cuda}.93\n")
+        tree.program(
+            ptxas,
+            f"ptxas: NVIDIA (R) Ptx optimizing assembler\nCuda compilation tools, release {torch.cuda}, V{torch.cuda}.93\n",
+        )
 
 
 def _torch_wheel(tree: Tree, site: str, torch: Torch) -> None:
@@ -196,7 +214,9 @@ def nvidia_wheel(tree: Tree, site: str, name: str, version: str, torch: Torch) -
             continue
         path = f"{row.folder}/{soname}"
         if row.library == "libnccl":
-            content = tree.parts.library(tree.machine) + f"NCCL version {torch.nccl}+cuda{torch.cuda}".encode()
+            content = (
+                tree.parts.library(tree.machine) + f"NCCL version {torch.nccl}+cuda{torch.cuda}".encode()
+            )
             tree.file(f"{site}/{path}", content)
             files[path] = len(content)
         else:
@@ -208,7 +228,9 @@ def _toolkit_wheel(tree: Tree, site: str, release: str) -> None:
     """The meta-package through whose extras newer torch wheels pin."""
     rows = [each for each in wheel_pins().toolkits if each.toolkit == release]
     asked = tuple(
-        f'{name}{specifier}; {ON_LINUX} and extra == "{row.extra}"' for row in rows for name, specifier in row.requires.items()
+        f'{name}{specifier}; {ON_LINUX} and extra == "{row.extra}"'
+        for row in rows
+        for name, specifier in row.requires.items()
     )
     wheel(tree, site, "cuda-toolkit", release, asked)
 
@@ -242,7 +264,15 @@ def imports(
         record |= {"cudnn": torch.cudnn, "nccl": torch.nccl}
     tree.answers.torch = (
         {"stage": "importing"},
-        {"stage": "import", "at": 1.62, "ok": True, "path": path, "torch": torch.version, "torch_cuda": torch.cuda, "hip": None},
+        {
+            "stage": "import",
+            "at": 1.62,
+            "ok": True,
+            "path": path,
+            "torch": torch.version,
+            "torch_cuda": torch.cuda,
+            "hip": None,
+        },
         {"stage": "cuda", "at": 2.01, **record, **told},
         {"stage": "maps", "text": "".join(map(_map_line, mapped))},
     )

@@ -58,7 +58,10 @@ def record(tree: Tree) -> bytes:
     document, _ = redact_document(document, **own_names(host))
     recorded = structs.replace(document.recorded, envdoctor=RELEASE)
     ordered = structs.replace(
-        document, recorded=recorded, facts=dict(sorted(document.facts.items())), unavailable=dict(sorted(document.unavailable.items()))
+        document,
+        recorded=recorded,
+        facts=dict(sorted(document.facts.items())),
+        unavailable=dict(sorted(document.unavailable.items())),
     )
     return snapshot.encode(ordered)
 
@@ -83,7 +86,9 @@ def main(wanted: list[str]) -> None:
             path.write_bytes(record(build(name, Path(folder), parts)))
             report = judged(path)
             path.with_suffix(".expected.txt").write_text(page(report), encoding="utf-8")
-            roots = ", ".join(each.id for each in report.findings if each.role == "root" and each.severity != "note")
+            roots = ", ".join(
+                each.id for each in report.findings if each.role == "root" and each.severity != "note"
+            )
             print(f"{name}: {roots or 'well'}")
 
 

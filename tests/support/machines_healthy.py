@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import msgspec
 
+from tests.support import machine_container as container
+from tests.support import machine_driver as gpu
 from tests.support import machine_parts as parts
 from tests.support.machine_torch import (
-    NO_DRIVER,
     TORCH_2_8,
     TORCH_2_12_ARM,
     TORCH_CPU,
@@ -16,13 +18,13 @@ from tests.support.machine_torch import (
     Torch,
     imports,
     install_torch,
-    raised,
     system_python,
     venv,
 )
 from tests.support.machine_tree import GIB, Tree
 
-HEALTHY: dict[str, "Healthy"] = {}
+HEALTHY: dict[str, Healthy] = {}
+Build = TypeVar("Build", bound=Callable[[Tree], object])
 H100, A100 = ("NVIDIA H100 80GB HBM3", "9.0"), ("NVIDIA A100 80GB PCIe", "8.0")
 RTX_4090 = ("NVIDIA GeForce RTX 4090", "8.9")
 CUDA_IMAGE = "12.8"
@@ -36,10 +38,10 @@ class Healthy(msgspec.Struct, frozen=True):
     about: str
 
 
-def healthy(processor: str = "x86_64") -> Callable[[Callable[[Tree], object]], Callable[[Tree], object]]:
+def healthy(processor: str = "x86_64") -> Callable[[Build], Build]:
     """Register a machine under its function's name; the docstring says what it is."""
 
-    def register(build: Callable[[Tree], object]) -> Callable[[Tree], object]:
+    def register(build: Build) -> Build:
         HEALTHY[build.__name__.replace("_", "-")] = Healthy(build, processor, (build.__doc__ or "").strip())
         return build
 
@@ -62,10 +64,10 @@ def training_server(tree: Tree, hostname: str, *, torch: Torch = TORCH_2_8) -> E
 def h100x8(tree: Tree) -> Environment:
     """HGX H100: eight SXM GPUs, NVSwitches, the fabric manager at work, driver 580 and torch 2.8.0+cu128."""
     made = training_server(tree, "hgx-07")
-    parts.driver(tree, "580.65.06", parts.H100_SXM, parts.UBUNTU_22)
-    parts.nvswitches(tree, "580.65.06")
-    parts.scenario(tree, "h100x8")
-    parts.rdma(tree, 4)
+    gpu.driver(tree, "580.65.06", gpu.H100_SXM, parts.UBUNTU_22)
+    gpu.nvswitches(tree, "580.65.06")
+    gpu.scenario(tree, "h100x8")
+    gpu.rdma(tree, 4)
     imports(tree, made, TORCH_2_8, (H100,) * 8)
     return made
 
@@ -74,8 +76,8 @@ def h100x8(tree: Tree) -> Environment:
 def a100(tree: Tree) -> Environment:
     """A virtual server with one A100, driver 550: CUDA 12.4 spoken, CUDA 12.8 wheels."""
     made = training_server(tree, "gpu-vm-1")
-    parts.driver(tree, "550.144.03", parts.A100, parts.UBUNTU_22, flavour="proprietary")
-    parts.scenario(tree, "a100")
+    gpu.driver(tree, "550.144.03", gpu.A100, parts.UBUNTU_22, flavour="proprietary")
+    gpu.scenario(tree, "a100")
     tree.file("/proc/cpuinfo", "processor\t: 0\nflags\t\t: fpu sse4_2 avx2 hypervisor\n\n")
     imports(tree, made, TORCH_2_8, (A100,))
     return made
@@ -85,8 +87,8 @@ def a100(tree: Tree) -> Environment:
 def h100_pcie(tree: Tree) -> Environment:
     """One H100 on a PCIe card: no NVSwitch, so no fabric manager."""
     made = training_server(tree, "gpu-pcie-3")
-    parts.driver(tree, "570.133.20", parts.H100_PCIE, parts.UBUNTU_22)
-    parts.scenario(
+    gpu.driver(tree, "570.133.20", gpu.H100_PCIE, parts.UBUNTU_22)
+    gpu.scenario(
         tree,
         "h100x8",
         "gpus = 1\ndriver_release = 570.133.20\ndriver_branch = r570_00\ndriver_cuda = 12080\ngsp.version = 570.133.20\n"
@@ -113,9 +115,9 @@ def desktop(tree: Tree, *, torch: Torch = TORCH_2_8) -> Environment:
 def rtx4090(tree: Tree) -> Environment:
     """A desktop with an RTX 4090 under driver 535: minor-version compatibility carries CUDA 12.8 wheels."""
     made = desktop(tree)
-    parts.driver(tree, "535.104.05", parts.RTX_4090, parts.UBUNTU_24, flavour="proprietary")
+    gpu.driver(tree, "535.104.05", gpu.RTX_4090, parts.UBUNTU_24, flavour="proprietary")
     old = "driver_release = 535.104.05\ndriver_branch = r535_00\ndriver_cuda = 12020\n"
-    parts.scenario(tree, "rtx4090", old)
+    gpu.scenario(tree, "rtx4090", old)
     imports(tree, made, TORCH_2_8, (RTX_4090,))
     return made
 
@@ -124,23 +126,53 @@ def rtx4090(tree: Tree) -> Environment:
 def rtx4090_with_toolkits(tree: Tree) -> Environment:
     """The same desk, LD_LIBRARY_PATH leading to an older toolkit: torch's DT_RPATH comes first, so nothing of it is used."""
     made = rtx4090(tree)
-    assert isinstance(made, Environment)
     parts.toolkit(tree, "12.1", "12.1.105")
     tree.environ["LD_LIBRARY_PATH"] = "/usr/local/cuda-12.1/lib64"
     tree.environ["PATH"] = "/usr/local/cuda-12.1/bin:" + tree.environ["PATH"]
     return made
 
 
+@healthy()
+def rtx4090_with_history(tree: Tree) -> Environment:
+    """The same desk after three weeks: what the kernel has logged of other containers, of buggy programs and of an
+    upgrade that was carried through is past.
+    """
+    made = rtx4090(tree)
+    parts.kernel_log(
+        tree,
+        "nvidia: loading out-of-tree module taints kernel.",
+        "nvidia: module verification failed: signature and/or required key missing - tainting kernel",
+        "NVRM: loading NVIDIA UNIX x86_64 Kernel Module  535.86.10  Wed Jul 26 23:20:03 UTC 2023",
+        "NVRM: API mismatch: the client has the version 535.104.05, but\nNVRM: this kernel module has the version 535.86.10.  Please\n"
+        "NVRM: make sure that this kernel module and all NVIDIA driver\nNVRM: components have the same version.",
+        "NVRM: loading NVIDIA UNIX x86_64 Kernel Module  535.104.05  Sat Aug 19 01:15:15 UTC 2023",
+        "NVRM: Xid (PCI:0000:01:00): 13, pid=4242, name=python, Graphics SM Warp Exception on (GPC 0, TPC 0, SM 0): Out Of Range Address",
+        "NVRM: Xid (PCI:0000:01:00): 43, pid=4242, name=python, Ch 00000008",
+        "memory: usage 8388608kB, limit 8388608kB, failcnt 311",
+        "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=docker-1f2e.scope,mems_allowed=0,"
+        "oom_memcg=/system.slice/docker-1f2e.scope,task_memcg=/system.slice/docker-1f2e.scope,task=java,pid=9113,uid=0",
+        "Memory cgroup out of memory: Killed process 9113 (java) total-vm:10485760kB, anon-rss:8380000kB",
+        "cgroup: fork rejected by pids controller in /system.slice/docker-1f2e.scope",
+        "python[5120]: segfault at 0 ip 00007f2b8c2 sp 00007ffd error 4 in libc.so.6[7f2b8c00+195000]",
+        "pcieport 0000:00:01.1: AER: Corrected error received: 0000:01:00.0",
+    )
+    return made
+
+
 @healthy("aarch64")
 def gb10(tree: Tree) -> Environment:
     """DGX Spark: a GB10 on 64-bit ARM, whose compute capability 12.1 runs code for 12.0."""
-    parts.linux(tree, msgspec.structs.replace(parts.UBUNTU_24, kernel="6.11.0-1016-nvidia"), memory=120, cores=20)
+    parts.linux(
+        tree, msgspec.structs.replace(parts.UBUNTU_24, kernel="6.11.0-1016-nvidia"), memory=120, cores=20
+    )
     home = parts.person(tree, "eve", groups=(4, 27, 44))
     parts.kernel_log(tree, "r8127 0007:01:00.0 enP7s7: link up")
     parts.network(tree, "spark-4a1f", "192.168.1.50", "enP7s7")
     parts.toolchain(tree)
-    parts.driver(tree, "580.95.05", parts.GB10, msgspec.structs.replace(parts.UBUNTU_24, kernel="6.11.0-1016-nvidia"))
-    parts.scenario(tree, "gb10")
+    gpu.driver(
+        tree, "580.95.05", gpu.GB10, msgspec.structs.replace(parts.UBUNTU_24, kernel="6.11.0-1016-nvidia")
+    )
+    gpu.scenario(tree, "gb10")
     made = venv(tree, f"{home}/llm/.venv", "3.12.3")
     tree.environ["VIRTUAL_ENV"] = made.prefix
     install_torch(tree, made, TORCH_2_12_ARM)
@@ -156,8 +188,8 @@ def gh200(tree: Tree) -> Environment:
     home = parts.person(tree, "alice", 1001)
     parts.network(tree, "gh-node-2", "10.40.0.12")
     parts.toolchain(tree, "11.4.0", "3.10")
-    parts.driver(tree, "580.65.06", parts.GH200, system)
-    parts.scenario(
+    gpu.driver(tree, "580.65.06", gpu.GH200, system)
+    gpu.scenario(
         tree,
         "h100x8",
         "gpus = 1\nname = NVIDIA GH200 480GB\npci.device_id = 0x234210de\nmemory.total_mib = 97871\ncuda.total_mib = 97280\n"
@@ -199,7 +231,7 @@ def wsl2(tree: Tree) -> Environment:
         tree.library(f"/usr/lib/wsl/lib/{name}")
     tree.cached("/usr/lib/wsl/lib/libcuda.so.1", "/usr/lib/wsl/lib/libnvidia-ml.so.1")
     tree.answers.libcuda = "/usr/lib/wsl/lib/libcuda.so.1.1"
-    parts.scenario(tree, "wsl2")
+    gpu.scenario(tree, "wsl2")
     made = venv(tree, f"{home}/sd/.venv", "3.10.12")
     tree.environ["VIRTUAL_ENV"] = made.prefix
     install_torch(tree, made, TORCH_2_8)
@@ -214,10 +246,13 @@ def ubuntu_desktop(tree: Tree) -> None:
     parts.person(tree, "frank", groups=(4, 27))
     parts.kernel_log(tree, "nouveau 0000:01:00.0: NVIDIA AD102 (192000a1)")
     parts.network(tree, "frank-desktop", "192.168.2.40", "enp3s0")
-    parts.gpus(tree, parts.RTX_4090, bound="nouveau", told=False)
+    gpu.gpus(tree, gpu.RTX_4090, bound="nouveau", told=False)
     tree.more("/proc/modules", "nouveau 3096576 4 - Live 0x0\n")
-    tree.file(parts.SECURE_BOOT, b"\x06\x00\x00\x00\x01")
-    tree.file(f"/usr/lib/modules/{parts.UBUNTU_24.kernel}/modules.dep", "kernel/drivers/gpu/drm/nouveau/nouveau.ko.zst:\n")
+    tree.file(gpu.SECURE_BOOT, b"\x06\x00\x00\x00\x01")
+    tree.file(
+        f"/usr/lib/modules/{parts.UBUNTU_24.kernel}/modules.dep",
+        "kernel/drivers/gpu/drm/nouveau/nouveau.ko.zst:\n",
+    )
     system_python(tree, "/usr", "3.12.3", managed=True)
 
 
@@ -231,12 +266,15 @@ def jetson_orin(tree: Tree) -> Environment:
     parts.network(tree, "orin", "192.168.55.10", "eth0")
     parts.toolchain(tree, "11.4.0", "3.10")
     parts.toolkit(tree, "12.6", "12.6.68")
-    parts.jetson(tree, "540.4.0")
+    gpu.jetson(tree, "540.4.0")
     torch = Torch(release="2.8.0", cuda="12.6", label="", cudnn="9.3.0", nccl="2.27.3", archs=("sm_87",))
     made = venv(tree, f"{home}/robot/.venv", "3.10.12")
     tree.environ["VIRTUAL_ENV"] = made.prefix
     install_torch(tree, made, msgspec.structs.replace(torch, cuda=None))
-    tree.file(f"{made.site}/torch/version.py", "__version__ = '2.8.0'\ncuda: Optional[str] = '12.6'\nhip: Optional[str] = None\n")
+    tree.file(
+        f"{made.site}/torch/version.py",
+        "__version__ = '2.8.0'\ncuda: Optional[str] = '12.6'\nhip: Optional[str] = None\n",
+    )
     imports(tree, made, torch, (("Orin", "8.7"),))
     return made
 
@@ -244,8 +282,8 @@ def jetson_orin(tree: Tree) -> Environment:
 def cuda_container(tree: Tree, flavour: str, *, python: str = "3.10.12") -> Environment:
     """A container of nvidia/cuda:12.8.1-FLAVOUR-ubuntu22.04 with a virtual environment, run by docker as root."""
     parts.linux(tree, parts.UBUNTU_22, memory=512, cores=64, cgroup="/")
-    parts.docker(tree, "5f0e71b8c2d4")
-    parts.cuda_image(tree, flavour)
+    container.docker(tree, "5f0e71b8c2d4")
+    container.cuda_image(tree, flavour)
     made = venv(tree, "/opt/venv", python, owner=0)
     tree.environ |= {"VIRTUAL_ENV": made.prefix, "HOME": "/root"}
     tree.environ["PATH"] = "/opt/venv/bin:" + tree.environ["PATH"]
@@ -257,8 +295,8 @@ def cuda_container(tree: Tree, flavour: str, *, python: str = "3.10.12") -> Envi
 
 def with_gpu(tree: Tree, made: Environment) -> Environment:
     """``--gpus all`` on a host with one A100: the toolkit mounts the driver's files and devices."""
-    parts.mounted_driver(tree, "570.133.20", parts.A100)
-    parts.scenario(tree, "a100", "driver_release = 570.133.20\ndriver_branch = r570_00\ndriver_cuda = 12080\n")
+    gpu.mounted_driver(tree, "570.133.20", gpu.A100)
+    gpu.scenario(tree, "a100", "driver_release = 570.133.20\ndriver_branch = r570_00\ndriver_cuda = 12080\n")
     imports(tree, made, TORCH_2_8, (A100,))
     return made
 
@@ -310,8 +348,8 @@ def cuda_devel_ci(tree: Tree) -> Environment:
 def cuda_runtime_ci_on_gpu_host(tree: Tree) -> Environment:
     """The same on a runner that has GPUs: /sys and /proc show the host's, and none was given to this container."""
     made = in_ci(tree, cuda_container(tree, "runtime"))
-    parts.module(tree, "570.133.20", "open")
-    parts.gpus(tree, parts.A100, told=False)
+    gpu.module(tree, "570.133.20", "open")
+    gpu.gpus(tree, gpu.A100, told=False)
     return made
 
 
@@ -319,7 +357,7 @@ def cuda_runtime_ci_on_gpu_host(tree: Tree) -> Environment:
 def python_slim_ci(tree: Tree) -> Environment:
     """python:3.12-slim as root in CI, with a torch for the CPU."""
     parts.linux(tree, msgspec.structs.replace(parts.DEBIAN_12, python=""), memory=16, cores=4, cgroup="/")
-    parts.docker(tree, "0c1d2e3f4a5b")
+    container.docker(tree, "0c1d2e3f4a5b")
     tree.environ |= {"CI": "true", "HOME": "/root", "PYTHON_VERSION": "3.12.11"}
     made = system_python(tree, "/usr/local", "3.12.11")
     tree.file("/usr/local/include/python3.12/Python.h")
@@ -332,22 +370,19 @@ def python_slim_ci(tree: Tree) -> Environment:
 def mig_pod(tree: Tree) -> Environment:
     """A pod with one MIG instance of an HGX H100: /sys shows the whole node, /dev and the driver one GPU."""
     parts.linux(tree, parts.UBUNTU_22, memory=2048, cores=112, cgroup="/")
-    parts.kubernetes(tree, "trainer-0", memory=120 * GIB, cores=16)
-    parts.cuda_image(tree, "runtime")
+    container.kubernetes(tree, "trainer-0", memory=120 * GIB, cores=16)
+    container.cuda_image(tree, "runtime")
     made = venv(tree, "/opt/venv", "3.10.12", owner=0)
     tree.environ |= {
         "VIRTUAL_ENV": made.prefix, "HOME": "/root",
         "NVIDIA_VISIBLE_DEVICES": "MIG-3d5b0c18-47ae-5f62-9e01-8bd27c64f9a0",
     }  # fmt: skip
     install_torch(tree, made, TORCH_2_8)
-    parts.mounted_driver(tree, "580.65.06", parts.H100_SXM, mine=1)
-    for address in parts.NVSWITCHES:
-        parts.pci(tree, address, "0x22a3", "0x068000", "nvidia-nvswitch")
+    gpu.mounted_driver(tree, "580.65.06", gpu.H100_SXM, mine=1)
+    for address in gpu.NVSWITCHES:
+        gpu.pci(tree, address, "0x22a3", "0x068000", "nvidia-nvswitch")
     for minor in (30, 31):
         tree.node(f"/dev/nvidia-caps/nvidia-cap{minor}", 237, minor, "0444")
-    parts.scenario(tree, "h100-mig", "mig.count = 1\n")
+    gpu.scenario(tree, "h100-mig", "mig.count = 1\n")
     imports(tree, made, TORCH_2_8, (("NVIDIA H100 80GB HBM3 MIG 3g.40gb", "9.0"),))
     return made
-
-
-__all__ = ["HEALTHY", "NO_DRIVER", "Healthy", "raised"]

@@ -121,7 +121,7 @@ class EngineInfo(Fact, frozen=True):
     @property
     def snap(self) -> bool:
         """Docker packed as a snap."""
-        return "/snap/" in f"{self.values.get('docker root dir', '')}/"
+        return "/snap/" in f"{self.values.get('docker root dir', '')}/{self.values.get('program', '')}"
 
     @property
     def rootless(self) -> bool:

@@ -17,7 +17,7 @@ from envdoctor_checks.container.symptoms import (
     WriteRefused,
 )
 
-NOT_OURS = re.compile(r"^/(?:dev|proc|sys)/")
+NOT_OURS = r"^/(?:dev|proc|sys)/"
 """Paths whose refusal is about devices or control groups, which have messages of their own."""
 
 
@@ -71,7 +71,7 @@ def shell_write_refused(found: re.Match[str]) -> WriteRefused | None:
 
 
 def _refused(path: str, *, read_only: bool) -> WriteRefused | None:
-    if NOT_OURS.match(path):
+    if re.match(NOT_OURS, path):
         return None
     return WriteRefused(path=path, why="read-only" if read_only else "permission")
 
@@ -169,7 +169,7 @@ def memory_group_full(found: re.Match[str]) -> OomKilled:
 
 
 @check.message(
-    r"Reason:\s+OOMKilled|\breason\"?: \"?OOMKilled|^\S+\s+\d+/\d+\s+OOMKilled\b|Last State:.*OOMKilled",
+    r"Reason:\s+OOMKilled|\breason\"?: \"?OOMKilled|\s\d+/\d+\s+OOMKilled\b|Last State:.*OOMKilled",
     needles="oomkilled",
     sample="      Reason:       OOMKilled",
 )
@@ -199,7 +199,7 @@ def step_killed(found: re.Match[str]) -> OomKilled | None:
 
 
 @check.message(
-    r"exited with code 137\b|[Ee]xit [Cc]ode:?\s+137\b|^Killed$|: \d+ Killed\s+python|exited? (?:with )?(?:status|code) 137\b|Signal 9 \(SIGKILL\) received|killed by (?:the )?(?:signal 9|SIGKILL)|exitcode *: -9\b",
+    r"exited with code 137\b|[Ee]xit [Cc]ode:?\s+137\b|^Killed$|is killed by signal: Killed|line \d+:\s+\d+ Killed\b|: \d+ Killed\s+python|exited? (?:with )?(?:status|code) 137\b|Signal 9 \(SIGKILL\) received|killed by (?:the )?(?:signal 9|SIGKILL)|exitcode *: -9\b",
     needles=("137", "killed", "sigkill", "exitcode"),
     sample="trainer-1 exited with code 137",
 )

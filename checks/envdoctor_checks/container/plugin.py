@@ -14,6 +14,7 @@ from envdoctor_checks.container import (  # noqa: F401 # importing registers
     read_system,
     rules_devices,
     rules_gpu,
+    rules_intercepted,
     rules_kernel,
     rules_limits,
     rules_mounts,

@@ -46,10 +46,10 @@ CONTAINERD_CONFIGS = (
 )
 CDI_FOLDERS = ("/etc/cdi", "/var/run/cdi")
 SPEC_LIMIT = 8 << 20
-HOST_PATH = re.compile(r"""hostPath"?\s*:\s*["']?(?P<path>/[^"',\s}]+)""")
-DEVICE_NAME = re.compile(r"""(?m)^\s*-?\s*(?:\{\s*)?"?name"?\s*:\s*["']?(?P<name>[\w:.-]+)""")
-CDI_KIND = re.compile(r"""(?m)^\s*"?kind"?\s*:\s*["']?(?P<kind>[\w./-]+)""")
-LIBCUDA = re.compile(r"/lib(?:cuda|nvidia-ml)\.so\.(?P<release>\d{3}\.[\d.]*\d)")
+HOST_PATH = r"""hostPath"?\s*:\s*["']?(?P<path>/[^"',\s}]+)"""
+DEVICE_NAME = r"""(?m)^\s*-?\s*(?:\{\s*)?"?name"?\s*:\s*["']?(?P<name>[\w:.-]+)"""
+CDI_KIND = r"""(?m)^\s*"?kind"?\s*:\s*["']?(?P<kind>[\w./-]+)"""
+LIBCUDA = r"/lib(?:cuda|nvidia-ml)\.so\.(?P<release>\d{3}\.[\d.]*\d)"
 MOST_PATHS = 300
 """Host paths of one specification that are looked at; a usual one names about eighty."""
 
@@ -167,13 +167,13 @@ def cdi(host: Host, engine: ContainerEngine | None) -> CdiSpecs | None:
 
 
 def _spec(host: Host, path: str, text: str) -> CdiSpec:
-    kind, release = CDI_KIND.search(text), LIBCUDA.search(text)
-    paths = list(dict.fromkeys(found["path"] for found in HOST_PATH.finditer(text)))[:MOST_PATHS]
+    kind, release = re.search(CDI_KIND, text), re.search(LIBCUDA, text)
+    paths = list(dict.fromkeys(found["path"] for found in re.finditer(HOST_PATH, text)))[:MOST_PATHS]
     missing = [each for each in paths if not _there(host, each)]
     return CdiSpec(
         path=path,
         kind=kind["kind"] if kind else "",
-        devices=tuple(dict.fromkeys(found["name"] for found in DEVICE_NAME.finditer(text))),
+        devices=tuple(dict.fromkeys(found["name"] for found in re.finditer(DEVICE_NAME, text))),
         release=release["release"] if release else None,
         missing=tuple(missing[:5]),
     )

@@ -57,7 +57,7 @@ def mounts(host: Host, engine: ContainerEngine | None) -> Mounts:
 def _matters(mount: MountLine) -> bool:
     if mount.fstype in PSEUDO or mount.target.startswith(("/proc", "/sys/")):
         return False
-    return not mount.target.startswith("/dev/") or mount.target == "/dev/shm"  # noqa: S108 - it is asked about, not used
+    return not f"{mount.target}/".startswith("/dev/") or mount.target == "/dev/shm"  # noqa: S108 - it is asked about, not used
 
 
 def _looked_at(host: Host, lines: list[MountLine], *, peek: bool) -> Iterator[Mount]:

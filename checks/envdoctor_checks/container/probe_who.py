@@ -26,7 +26,7 @@ from envdoctor_checks.container.procfs import account, id_ranges, mount_lines
 
 WHOLE = 4 << 20
 """Bytes of a file of /proc that are read; 4000 mounts take a sixth of it."""
-GROUPS = re.compile(
+GROUPS = (
     r"/(?:docker|libpod|containerd|cri-containerd|crio|lxc|lxc\.payload)[-/.]|docker-[0-9a-f]{12}"
 )
 MARKERS = (
@@ -157,7 +157,7 @@ def _engine(host: Host) -> tuple[str | None, str]:
     groups = host.text("/proc/self/cgroup") or ""
     if "kubepods" in groups:
         return "kubernetes", "/proc/self/cgroup"
-    found = GROUPS.search(groups)
+    found = re.search(GROUPS, groups)
     if found:
         name = found[0].strip("/-.").partition("-")[0]
         return {"docker": "docker", "libpod": "podman", "lxc": "lxc", "lxc.payload": "lxc"}.get(

@@ -31,7 +31,7 @@ class MountLine(msgspec.Struct, frozen=True):
     super_options: frozenset[str]
 
 
-ESCAPE = re.compile(r"\\([0-7]{3})")
+ESCAPE = r"\\([0-7]{3})"
 
 
 @lru_cache(maxsize=4)
@@ -57,7 +57,7 @@ def _mount_line(line: str) -> MountLine | None:
 
 def _plain(field: str) -> str:
     """``\\040`` is a space, and so on."""
-    return ESCAPE.sub(lambda found: chr(int(found[1], 8)), field) if "\\" in field else field
+    return re.sub(ESCAPE, lambda found: chr(int(found[1], 8)), field) if "\\" in field else field
 
 
 def group_paths(text: str) -> dict[str, str]:
@@ -87,7 +87,7 @@ def cpu_list(text: str) -> int:
     return count
 
 
-SETTING = re.compile(r"""^\s*(?P<comment>#)?\s*(?P<name>[\w-]+)\s*=\s*(?P<value>"[^"]*"|'[^']*'|[^#]*)""")
+SETTING = r"""^\s*(?P<comment>#)?\s*(?P<name>[\w-]+)\s*=\s*(?P<value>"[^"]*"|'[^']*'|[^#]*)"""
 
 
 def toml_settings(text: str) -> dict[str, str]:
@@ -95,20 +95,20 @@ def toml_settings(text: str) -> dict[str, str]:
 
     The toolkit's file has no name that occurs in two sections, and a grep of it has no sections at all.
     """
-    found = (SETTING.match(line) for line in text.splitlines())
+    found = (re.match(SETTING, line) for line in text.splitlines())
     return {
         each["name"]: each["value"].strip().strip("\"'") for each in found if each and not each["comment"]
     }
 
 
-DEFAULT_RUNTIME = re.compile(r"""default_runtime_name\s*=\s*["'](?P<name>[^"']*)["']""")
-RUNTIME = re.compile(r"""containerd['"]?\.runtimes\.["']?(?P<name>[\w-]+)["']?\]""")
+DEFAULT_RUNTIME = r"""default_runtime_name\s*=\s*["'](?P<name>[^"']*)["']"""
+RUNTIME = r"""containerd['"]?\.runtimes\.["']?(?P<name>[\w-]+)["']?\]"""
 
 
 def containerd_runtimes(text: str) -> tuple[str | None, tuple[str, ...]]:
     """The default runtime, None where it is not set, and the names of all runtimes."""
-    default = DEFAULT_RUNTIME.search(text)
-    names = tuple(dict.fromkeys(found["name"] for found in RUNTIME.finditer(text)))
+    default = re.search(DEFAULT_RUNTIME, text)
+    names = tuple(dict.fromkeys(found["name"] for found in re.finditer(RUNTIME, text)))
     return (default["name"] or None) if default else None, names
 
 

@@ -23,8 +23,8 @@ from envdoctor_checks.container.procfs import SETTING, containerd_runtimes
 from envdoctor_checks.container.shell import only_reads
 
 TEXT = Source("text")
-LABEL = re.compile(r"^\s*(?P<label>[A-Za-z][A-Za-z ]{2,30}):\s*(?P<value>\S.*?)\s*$")
-FIELD = re.compile(r"\{\{\s*\.([\w.]+)\s*\}\}")
+LABEL = r"^\s*(?P<label>[A-Za-z][A-Za-z ]{2,30}):\s*(?P<value>\S.*?)\s*$"
+FIELD = r"\{\{\s*\.([\w.]+)\s*\}\}"
 FIELDS = {
     "Server.Version": "server version",
     "ServerVersion": "server version",
@@ -42,14 +42,14 @@ FIELDS = {
 }
 """Fields of a Go template, as the labels of the plain answer."""
 YAML_KEYS = {"rootless": "rootless", "cgroupVersion": "cgroup version", "cgroupManager": "cgroup driver"}
-VERSION = re.compile(r"v?\d+\.\d+[\w.+-]*$")
+VERSION = r"v?\d+\.\d+[\w.+-]*$"
 
 
 @check.reader(command=r"(?:docker|podman|nerdctl)\s+(?:(?:system\s+)?info|version)\b")
 def engine_info(found: FoundBlock) -> Iterator[EngineInfo]:
     """``docker info`` and ``docker version``, plain, filtered or by a template; ``podman info``."""
     command = found.command or ""
-    fields = FIELD.findall(command)
+    fields = re.findall(FIELD, command)
     lines = [line.text for line in found.block.lines]
     values = _by_template(fields, lines) if fields else _by_label(lines)
     if "podman" in command and "engine" not in values:
@@ -64,7 +64,7 @@ def _by_template(fields: list[str], lines: list[str]) -> dict[str, str]:
         split = line.split() if len(fields) > 1 else [line.strip()]
         pairs = list(zip(fields, split, strict=False))
         fits = len(split) == len(fields) and all(
-            VERSION.match(word) for name, word in pairs if name.endswith("Version") and "group" not in name
+            re.match(VERSION, word) for name, word in pairs if name.endswith("Version") and "group" not in name
         )
         if fits and split[0]:
             return {FIELDS[name]: word for name, word in pairs if name in FIELDS}
@@ -75,7 +75,7 @@ def _by_label(lines: list[str]) -> dict[str, str]:
     values: dict[str, str] = {}
     section = ""
     for line in lines:
-        told = LABEL.match(line)
+        told = re.match(LABEL, line)
         if told:
             label, value = told["label"].strip(), told["value"]
             if label == "Version" and section in ("server", "engine"):
@@ -101,6 +101,17 @@ def engine_context(found: FoundBlock) -> Iterator[EngineInfo]:
             yield EngineInfo(values={"context": told["name"] or told["shown"]}, source=TEXT)
 
 
+@check.reader(command=r"snap\s+list\b|(?:which|type|whereis|ls|readlink)\b.*\bdocker\b|command -v docker")
+def engine_program(found: FoundBlock) -> Iterator[EngineInfo]:
+    """Where the command ``docker`` comes from, where it is a snap."""
+    for line in found.block.lines:
+        told = re.search(r"/snap/bin/docker\b", line.text) or re.match(
+            r"^docker\s+\d\S*\s+\d+\s+\S+\s+canonical", line.text
+        )
+        if told:
+            yield EngineInfo(values={"program": "/snap/bin/docker"}, source=TEXT)
+
+
 @check.reader(
     command=r"(?:\S*/)?(?:cat|bat|less|more|grep|egrep|sed|head|tail|awk)\b.*nvidia-container-runtime/config\.toml"
 )
@@ -116,14 +127,14 @@ def toolkit_config(found: FoundBlock) -> Iterator[ToolkitConfig]:
 def toolkit_setting(found: FoundBlock) -> Iterator[ToolkitConfig]:
     """One line of it without the command."""
     settings = _settings([found.block.lines[0].text])
-    if settings:
+    if settings and "nvidia-container-runtime/config.toml" not in (found.block.command or ""):
         yield ToolkitConfig(settings=settings, complete=False, source=TEXT)
 
 
 def _settings(lines: list[str]) -> dict[str, str]:
     settings: dict[str, str] = {}
     for line in lines:
-        told = SETTING.match(line)
+        told = re.match(SETTING, line)
         if not told:
             continue
         if not told["comment"]:

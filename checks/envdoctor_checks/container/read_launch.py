@@ -9,7 +9,8 @@ from envdoctor.api import FoundBlock, Source
 from envdoctor.text.words import program, words
 from envdoctor_checks.container.check import check
 from envdoctor_checks.container.facts import ImageVariables
-from envdoctor_checks.container.symptoms import DeviceRequested, Launched
+from envdoctor_checks.container.shell import inside
+from envdoctor_checks.container.symptoms import DeviceRequested, Entered, Launched
 
 ENGINES = r"(?:docker|podman|nerdctl|apptainer|singularity|enroot)"
 FLAGS = frozenset({
@@ -30,7 +31,7 @@ def launch(found: FoundBlock) -> Iterator[Launched | ImageVariables]:
     if engine in ("docker", "podman", "nerdctl") and re.match(
         rf"{ENGINES}\s+(?:container\s+)?(?:exec|start)", command
     ):
-        return
+        return  # `entered` reads those
     options, image = _options(split)
     binds = tuple(_bind(value) for name, value in options if name in ("v", "volume", "mount", "B", "bind"))
     given = (
@@ -52,9 +53,32 @@ def launch(found: FoundBlock) -> Iterator[Launched | ImageVariables]:
         selinux_relabel=any(
             name == "security-opt" and re.match(r"label[=:]disable", value) for name, value in options
         ),
+        keep_id=any(
+            name in ("uidmap", "gidmap") or (name == "userns" and value not in ("", "auto"))
+            for name, value in options
+        ),
         quote=command[:300],
         source=Source("text", "", found.block.first_line),
     )
+
+
+INTO = (
+    r"(?:docker|podman|nerdctl)\s+(?:container\s+)?(?:exec|logs|attach)\b|(?:docker[ -]compose|podman-compose)\s+(?:\S+\s+)*?(?:exec|logs|run|up)\b"
+    r"|(?:kubectl|oc|k3s kubectl)\s+(?:\S+\s+)*?(?:exec|logs|run|debug)\b"
+)
+
+
+@check.reader(command=INTO)
+def entered(found: FoundBlock) -> Entered:
+    """A command in a container that runs, or what it has printed."""
+    return Entered(quote=(found.command or "")[:300], source=Source("text", "", found.block.first_line))
+
+
+@check.reader(command=r"nvidia-smi\b")
+def smi_inside(found: FoundBlock) -> Iterator[Entered]:
+    """nvidia-smi at the prompt of a container."""
+    if inside(found):
+        yield Entered(quote=found.block.command or "", source=Source("text", "", found.block.first_line))
 
 
 def _options(split: list[str]) -> tuple[list[tuple[str, str]], str | None]:
@@ -104,11 +128,11 @@ def _bind(value: str) -> tuple[str, str] | None:
     return (source, target or source) if source[:1] in "/.~$" and source else None
 
 
-IMAGE = re.compile(r"^\s+image:\s*[\"']?(?P<image>[^\s\"'#]+)")
-USER = re.compile(r"^\s+user:\s*[\"']?(?P<user>[^\s\"'#]+)")
-VOLUME = re.compile(r"^\s+-\s*[\"']?(?P<source>[./~$][^:\s\"']*):(?P<target>/[^:\s\"']*)")
-CAPABILITIES = re.compile(r"capabilities\"?:\s*\[(?P<list>[^\[\]]*)\]")
-GPU_ASKED = re.compile(
+IMAGE = r"^\s+image:\s*[\"']?(?P<image>[^\s\"'#]+)"
+USER = r"^\s+user:\s*[\"']?(?P<user>[^\s\"'#]+)"
+VOLUME = r"^\s+-\s*[\"']?(?P<source>[./~$][^:\s\"']*):(?P<target>/[^:\s\"']*)"
+CAPABILITIES = r"capabilities\"?:\s*\[(?P<list>[^\[\]]*)\]"
+GPU_ASKED = (
     r"^\s+(?:-?\s*driver:\s*[\"']?(?:nvidia|cdi)|runtime:\s*[\"']?nvidia|gpus:|(?:-\s*)?nvidia\.com/gpu)|capabilities:.*\bgpu\b"
 )
 
@@ -136,11 +160,11 @@ def _service(lines: list[str], found: FoundBlock) -> Launched:
     def first(pattern: re.Pattern[str]) -> str | None:
         return next((each[1] for each in map(pattern.match, lines) if each), None)
 
-    volumes = (VOLUME.match(line) for line in lines)
+    volumes = (re.match(VOLUME, line) for line in lines)
     return Launched(
         engine="docker",
         image=first(IMAGE),
-        gpus=any(GPU_ASKED.search(line) for line in lines),
+        gpus=any(re.search(GPU_ASKED, line) for line in lines),
         user=first(USER),
         binds=tuple((each["source"], each["target"]) for each in volumes if each),
         quote=lines[0].strip(),

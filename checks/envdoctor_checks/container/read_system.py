@@ -11,6 +11,7 @@ from envdoctor_checks.container.facts import (
     CpuCount,
     CpuQuota,
     CpuThrottling,
+    DeviceRules,
     GidMap,
     Identity,
     ImageVariables,
@@ -33,13 +34,13 @@ from envdoctor_checks.container.procfs import account, flat_keys, id_ranges, mou
 from envdoctor_checks.container.shell import arguments, inside, outputs
 
 TEXT = Source("text")
-ID = re.compile(r"^uid=(?P<uid>\d+)\S* gid=(?P<gid>\d+)\S*(?: groups=(?P<groups>\S+))?")
+ID = r"^uid=(?P<uid>\d+)\S* gid=(?P<gid>\d+)\S*(?: groups=(?P<groups>\S+))?"
 
 
 @check.reader(command=r"(?:\S*/)?id\b", starts=r"^uid=\d+\S* gid=\d+", max_lines=1)
 def ids(found: FoundBlock) -> Iterator[Identity]:
     """``id`` in a container; on the host it speaks of somebody else."""
-    told = ID.match(found.block.lines[0].text) if found.block.lines else None
+    told = re.match(ID, found.block.lines[0].text) if found.block.lines else None
     if told and inside(found):
         groups = tuple(int(each) for each in re.findall(r"(?:^|,)(\d+)", told["groups"] or ""))
         yield Identity(uid=int(told["uid"]), gid=int(told["gid"]), groups=groups, source=TEXT)
@@ -75,7 +76,7 @@ def passwd_line(found: FoundBlock) -> Iterator[PasswdEntry]:
         yield PasswdEntry(uid=uid, name=name, home=home, source=TEXT)
 
 
-LISTED = re.compile(
+LISTED = (
     r"^(?:\s*\d+\s+\d+\s+)?(?P<mode>[d-][rwxsStT-]{9})[.+@]?\s+\d+\s+(?P<owner>\S+)\s+(?P<group>\S+)\s+(?:[\w:]+_t\S*\s+)?\d[\d.,KMG]*\s+"
     r"(?:\w{3}\s+\d+\s+[\d:]+|\d{4}-\d\d-\d\d\s+[\d:.]+(?:\s+[+-]\d{4})?)\s+(?P<name>\S.*)$"
 )
@@ -84,7 +85,7 @@ LISTED = re.compile(
 @check.reader(command=r"(?:\S*/)?(?:ls|ll|find|stat)\b")
 def listed(found: FoundBlock) -> Iterator[ListedPaths]:
     """``ls -l`` of files and directories, long format; names are completed by the directory that was listed."""
-    lines = [each for each in (LISTED.match(line.text) for line in found.block.lines) if each]
+    lines = [each for each in (re.match(LISTED, line.text) for line in found.block.lines) if each]
     places = arguments(found.command or "")
     folder = (
         places[0].rstrip("/") if len(places) == 1 and not re.search(r"\s-\w*d", found.command or "") else ""
@@ -109,14 +110,14 @@ def listed(found: FoundBlock) -> Iterator[ListedPaths]:
 @check.reader(starts=r"^[d-][rwxsStT-]{9}[.+@]?\s+\d+\s+\S+\s+\S+\s+\d.*\s/\S+$", max_lines=1)
 def listed_line(found: FoundBlock) -> Iterator[ListedPaths]:
     """One line of it that names the whole path, whatever command printed it."""
-    line = LISTED.match(found.block.lines[0].text)
+    line = re.match(LISTED, found.block.lines[0].text)
     if line:
         path = ListedPath(line["name"], line["mode"], line["owner"], line["group"])
         yield ListedPaths(paths=(path,), source=TEXT)
 
 
-MOUNTED = re.compile(r"^(?P<device>\S+) on (?P<target>/\S*) type (?P<fstype>\S+) \((?P<options>[^)]*)\)")
-FOUND = re.compile(
+MOUNTED = r"^(?P<device>\S+) on (?P<target>/\S*) type (?P<fstype>\S+) \((?P<options>[^)]*)\)"
+FOUND = (
     r"^[^/\w]*(?P<target>/\S*)\s+(?P<device>\S+)\s+(?P<fstype>[a-z][\w.]*)\s+(?P<options>r[ow],\S+|r[ow])$"
 )
 
@@ -132,7 +133,7 @@ def mounted(found: FoundBlock) -> Iterator[Mounts]:
         for each in mount_lines(text)
     ]
     for line in text.splitlines():
-        told = MOUNTED.match(line) or FOUND.match(line)
+        told = re.match(MOUNTED, line) or re.match(FOUND, line)
         if told:
             options = told["options"].split(",")
             device, _, origin = told["device"].partition("[")
@@ -184,6 +185,16 @@ def _group_values(
         )
 
 
+@check.reader(command=r"(?:\S*/)?cat\b.*devices\.list")
+def device_list(found: FoundBlock) -> Iterator[DeviceRules]:
+    """``devices.list`` of version 1, whole."""
+    rules = tuple(
+        line.text for line in found.block.lines if re.match(r"^[abc] [\d*]+:[\d*]+ [rwm]+$", line.text)
+    )
+    if rules:
+        yield DeviceRules(rules=rules, source=TEXT)
+
+
 @check.reader(starts=r"^nr_periods \d+$", max_lines=3)
 def throttling(found: FoundBlock) -> Iterator[CpuThrottling]:
     """The lines of ``cpu.stat`` that matter."""
@@ -212,7 +223,7 @@ def selinux_mode(found: FoundBlock) -> Iterator[SelinuxMode]:
 
 
 KNOWN = (*SETTINGS, "net.core.bpf_jit_harden")
-ASSIGNED = re.compile(
+ASSIGNED = (
     r"^\s*(?P<name>" + "|".join(re.escape(name) for name in KNOWN) + r")\s*=\s*(?P<value>-?\d+)\s*$"
 )
 
@@ -222,7 +233,7 @@ def kernel_setting(found: FoundBlock) -> Iterator[KernelSettings | BpfJitHarden]
     """``sysctl NAME`` and ``cat /proc/sys/...``."""
     values = {}
     for line in found.block.lines:
-        told = ASSIGNED.match(line.text)
+        told = re.match(ASSIGNED, line.text)
         if told:
             values[told["name"]] = told["value"]
     for command, lines in outputs(found):
@@ -243,9 +254,19 @@ def kernel_setting(found: FoundBlock) -> Iterator[KernelSettings | BpfJitHarden]
         yield KernelSettings(values=values, source=TEXT)
 
 
-NVIDIA = re.compile(
+NVIDIA = (
     r"""\b(?P<name>NVIDIA_(?:VISIBLE_DEVICES|DRIVER_CAPABILITIES|REQUIRE_\w+|DISABLE_REQUIRE))["']?\s*(?:=|:\s)\s*["']?(?P<value>[^"'\n]*?)["',]*(?=\s+[A-Z][A-Z_]+=|\s*$|\s-)"""
 )
+
+
+@check.reader(command=r"(?:printenv|echo)\s+\W*NVIDIA_\w+\W*$")
+def image_variable(found: FoundBlock) -> Iterator[ImageVariables]:
+    """``printenv NVIDIA_VISIBLE_DEVICES``: one value."""
+    name = re.search(r"NVIDIA_\w+", found.command or "")
+    lines = [line.text.strip() for line in found.block.lines if line.text.strip()]
+    if name and len(lines) <= 1:
+        value = lines[0] if lines else ""
+        yield ImageVariables(values={name[0]: value}, complete=False, source=TEXT)
 
 
 @check.reader(
@@ -255,6 +276,16 @@ NVIDIA = re.compile(
 def image_variables(found: FoundBlock) -> Iterator[ImageVariables]:
     """The variables wherever they stand: an environment, ``docker inspect``, a Dockerfile, a compose file."""
     line = found.block.lines[0].text
-    values = {told["name"]: told["value"].strip() for told in NVIDIA.finditer(line)}
+    values = {told["name"]: told["value"].strip(" ]") for told in re.finditer(NVIDIA, line)}
     if values and "$" not in line:
         yield ImageVariables(values=values, complete=False, source=TEXT)
+
+
+@check.reader(starts=r"^\s*-?\s*name:\s*[\"']?NVIDIA_\w+[\"']?\s*$", max_lines=2)
+def manifest_variable(found: FoundBlock) -> Iterator[ImageVariables]:
+    """A name and its value in a pod's ``env``."""
+    texts = [line.text for line in found.block.lines]
+    name = re.search(r"NVIDIA_\w+", texts[0])
+    value = re.match(r"^\s*value:\s*[\"']?(.*?)[\"']?\s*$", texts[1]) if len(texts) > 1 else None
+    if name and value:
+        yield ImageVariables(values={name[0]: value[1]}, complete=False, source=TEXT)

@@ -1,9 +1,9 @@
-"""Why a container that runs may not open its GPUs: device rules, rootless engines, SELinux, BPF."""
+"""Why a container that runs may not open its GPUs: device rules, rootless engines, SELinux."""
 
 from __future__ import annotations
 
 from envdoctor.api import Ask, Change, Confidence, Evidence, Finding, Findings, Reach, Relaunch, Run, Severity
-from envdoctor_checks.container.advice import NODES, NVML, PROVE, START, UPGRADE_TOOLKIT, USE_CDI
+from envdoctor_checks.container.advice import NODES, NVML, PROVE, START, USE_CDI
 from envdoctor_checks.container.check import check
 from envdoctor_checks.container.facts import (
     NOBODY,
@@ -14,14 +14,12 @@ from envdoctor_checks.container.facts import (
     UidMap,
 )
 from envdoctor_checks.container.facts_host import (
-    BpfJitHarden,
     EngineInfo,
     Engines,
     SelinuxMode,
     ToolkitConfig,
-    ToolkitFiles,
 )
-from envdoctor_checks.container.symptoms import AvcDenied, DeviceRulesFailed, Launched, Reloaded
+from envdoctor_checks.container.symptoms import AvcDenied, DeviceRulesFailed, Entered, Launched, Reloaded
 from envdoctor_checks.driver.facts import DeviceNodes, NvmlFailed, NvmlInit
 
 NVIDIA_MAJOR = 195
@@ -54,14 +52,19 @@ def _unknown_error(
     reloads: tuple[Reloaded, ...],
     config: ToolkitConfig | None,
     launches: tuple[Launched, ...],
+    inside: tuple[Entered, ...],
+    rules: DeviceRules | None,
 ) -> Findings:
     """On a host NVML hardly ever says so; in a container it means that opening the device was refused."""
     if said.name != UNKNOWN or (config is not None and config.no_cgroups):
         return
-    if not reloads and not launches:
+    denied = rules is not None and not rules.allows(NVIDIA_MAJOR)
+    if not (reloads or launches or inside or denied):
         return
-    evidence = (said.evidence(), *(each.evidence("systemd") for each in reloads[:1]))
-    yield _lost(Confidence.CERTAIN if reloads else Confidence.LIKELY, evidence, seen=True)
+    evidence = [said.evidence(), *(each.evidence("systemd") for each in reloads[:1])]
+    if denied and rules is not None:
+        evidence.append(rules.shows("device rules", "none for major 195"))
+    yield _lost(Confidence.CERTAIN if reloads or denied else Confidence.LIKELY, tuple(evidence), seen=True)
 
 
 def _lost(confidence: Confidence, evidence: tuple[Evidence, ...], *, seen: bool) -> Finding:
@@ -142,6 +145,19 @@ def rootless_needs_no_cgroups(
     )
 
 
+ALLOW_ROOTFUL = Run(
+    title="set no-cgroups = false",
+    commands=(
+        "nvidia-ctk config --set nvidia-container-cli.no-cgroups=false --in-place",
+        "systemctl restart docker",
+    ),
+    reach=Reach.HOST,
+    needs_root=True,
+    caveat="Rootless engines of this host then need CDI, or a configuration of their own.",
+    verify=PROVE,
+)
+
+
 @check.rule
 def no_cgroups_on_rootful(config: ToolkitConfig, engines: Engines) -> Findings:
     """no-cgroups = true on a rootful engine."""
@@ -159,6 +175,33 @@ def _unknown_error_without_cgroups(
         yield _permissions_left_out(config, (said.evidence(),), Severity.ERROR)
 
 
+@no_cgroups_on_rootful.sign
+def _never_allowed(
+    said: NvmlFailed,
+    launches: tuple[Launched, ...],
+    config: ToolkitConfig | None,
+    reloads: tuple[Reloaded, ...],
+) -> Findings:
+    """The first command of a new container fails: nobody reloaded anything in between."""
+    fresh = [each for each in launches if "nvidia-smi" in each.quote]
+    if said.name != UNKNOWN or config is not None or reloads or not fresh:
+        return
+    yield Finding(
+        title="the new container was never allowed to open the GPUs, as with no-cgroups = true",
+        confidence=Confidence.POSSIBLE,
+        evidence=(said.evidence(), fresh[0].evidence("as started")),
+        remedies=(ALLOW_ROOTFUL, USE_CDI),
+        breaks=(NODES,),
+        shows=(NVML,),
+        asks=(
+            Ask(
+                "grep no-cgroups /etc/nvidia-container-runtime/config.toml",
+                "whether the toolkit leaves permissions out",
+            ),
+        ),
+    )
+
+
 def _permissions_left_out(
     config: ToolkitConfig, evidence: tuple[Evidence, ...], severity: Severity
 ) -> Finding:
@@ -170,17 +213,7 @@ def _permissions_left_out(
         "container's control group, which denies devices by default.",
         evidence=(*evidence, config.shows("no-cgroups", "true")),
         remedies=(
-            Run(
-                title="set no-cgroups = false",
-                commands=(
-                    "nvidia-ctk config --set nvidia-container-cli.no-cgroups=false --in-place",
-                    "systemctl restart docker",
-                ),
-                reach=Reach.HOST,
-                needs_root=True,
-                caveat="Rootless engines of this host then need CDI, or a configuration of their own.",
-                verify=PROVE,
-            ),
+            ALLOW_ROOTFUL,
             USE_CDI,
         ),
         breaks=(NODES,) if seen else (),
@@ -198,26 +231,28 @@ KEEP_GROUPS = Relaunch(
 
 @check.rule
 def rootless_group_dropped(identity: Identity, ids: UidMap, nodes: DeviceNodes) -> Findings:
-    """The group that may open the GPU is dropped in the user namespace."""
-    if ids.identity or NOBODY not in identity.groups:
-        return
-    closed = [
+    """The group that may open the GPU is dropped in the user namespace.
+
+    A group that is kept shows as nobody's among the process's own, and opens the files all the same.
+    """
+    foreign = [
         each
         for each in nodes.nodes
-        if each.openable is False and each.mode is not None and int(each.mode, 8) & 0o060 == 0o060
+        if each.openable is False
+        and each.mode is not None
+        and int(each.mode, 8) & 0o066 == 0o060
+        and each.group in (str(NOBODY), "nobody", "nogroup")
     ]
-    foreign = [each for each in closed if each.group in (str(NOBODY), "nobody", "nogroup")]
-    if not foreign:
+    if ids.identity or not foreign:
         return
     node = foreign[0]
     yield Finding(
         title=f"{node.path} is for a group that this user namespace does not map",
         subject=f"file:{node.path}",
-        detail="The process still has the group on the host, but shows it as nobody, and the engine let go of it when it entered "
-        "the container.",
+        detail="The user is in that group on the host; the engine let go of it when it entered the container.",
         evidence=(
             nodes.shows(node.path, f"{node.mode} {node.owner}:{node.group}"),
-            identity.shows("groups", ", ".join(str(each) for each in identity.groups)),
+            identity.shows("groups", ", ".join(str(each) for each in identity.groups) or "none"),
             ids.shows(
                 "uid_map", "; ".join(f"{each.inside} {each.outside} {each.count}" for each in ids.ranges[:4])
             ),
@@ -337,46 +372,3 @@ def _denied(confidence: Confidence, title: str, evidence: tuple[Evidence, ...], 
         if confidence is Confidence.CERTAIN
         else (Ask("ausearch -m AVC -ts recent", "what SELinux denied"),),
     )
-
-
-LOWER_HARDENING = Run(
-    title="let the toolkit read the group's filter program",
-    commands=("sysctl -w net.core.bpf_jit_harden=1",),
-    reach=Reach.HOST,
-    needs_root=True,
-    caveat="1 still hardens programs of ordinary users. Keep it in /etc/sysctl.d to have it after the next boot.",
-    verify=PROVE,
-)
-
-
-@check.rule
-def bpf_jit_harden(said: DeviceRulesFailed, harden: BpfJitHarden | None) -> Findings:
-    """net.core.bpf_jit_harden=2 breaks the toolkit's device rules."""
-    if said.why != "not-loadable" or (harden is not None and harden.value != 2):
-        return
-    yield Finding(
-        title="the kernel hides the container's device filter (net.core.bpf_jit_harden = 2), so the toolkit cannot extend it",
-        confidence=Confidence.CERTAIN if harden is not None else Confidence.LIKELY,
-        detail="The toolkit reads the filter program of the control group, puts its own rules in front and loads both. With full "
-        "hardening the kernel gives nothing but zeros to read, and refuses what is made of them.",
-        evidence=(
-            said.evidence(),
-            *((harden.shows("net.core.bpf_jit_harden", harden.value),) if harden else ()),
-        ),
-        remedies=(LOWER_HARDENING, UPGRADE_TOOLKIT, USE_CDI),
-        breaks=(START,),
-        shows=(START,),
-        asks=() if harden else (Ask("sysctl net.core.bpf_jit_harden", "whether it is 2"),),
-    )
-
-
-@bpf_jit_harden.sign
-def _hardened(harden: BpfJitHarden, files: ToolkitFiles) -> Findings:
-    """The setting on a host with the toolkit: newer releases do without reading the program."""
-    if harden.value == 2 and files.present:
-        yield Finding(
-            title="net.core.bpf_jit_harden is 2: the toolkit's hook may fail to allow GPUs in containers",
-            severity=Severity.NOTE,
-            evidence=(harden.shows("net.core.bpf_jit_harden", harden.value),),
-            remedies=(LOWER_HARDENING, USE_CDI),
-        )

@@ -1,4 +1,4 @@
-"""What the kernel's filters and policies refuse: threads by seccomp, user namespaces by AppArmor; Kubernetes' runtimes."""
+"""What the kernel's filters and policies refuse: threads by seccomp, user namespaces by AppArmor, filters of devices; runtimes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,20 @@ from envdoctor.api import (
     Severity,
 )
 from envdoctor.tables import compare_releases
-from envdoctor_checks.container.advice import JOB, NODES, START
+from envdoctor_checks.container.advice import JOB, NODES, PROVE, START, UPGRADE_TOOLKIT, USE_CDI
 from envdoctor_checks.container.check import check
 from envdoctor_checks.container.facts import PidsLimit, ProcessLabel
-from envdoctor_checks.container.facts_host import ContainerdConfig, EngineInfo, KernelSettings, NodeGpus
+from envdoctor_checks.container.facts_host import (
+    BpfJitHarden,
+    ContainerdConfig,
+    EngineInfo,
+    KernelSettings,
+    NodeGpus,
+    ToolkitFiles,
+)
 from envdoctor_checks.container.symptoms import (
     DevicePluginBlind,
+    DeviceRulesFailed,
     GpuUnschedulable,
     Launched,
     RuntimeUnknown,
@@ -33,6 +41,30 @@ CLONE3_ENGINE = "20.10.10"
 """The first docker whose seccomp profile answers clone3 so that glibc falls back."""
 CLONE3_GLIBC = "2.34"
 """The first glibc that starts threads by clone3."""
+
+
+LET_THREADS = (
+    Relaunch(
+        adds="--security-opt seccomp=unconfined",
+        why="to see that it is that, or where the engine cannot be upgraded",
+        caveat="The container is then not filtered at all.",
+    ),
+    Change(
+        title="or use an image with an older base: glibc 2.33 or less (debian 11 bullseye, ubuntu 20.04)",
+        reach=Reach.CONTAINER,
+        needs_restart="container",
+    ),
+    Run(
+        title="upgrade docker to 20.10.10 or later, with runc and libseccomp",
+        commands=(
+            "apt-get install --only-upgrade docker-ce containerd.io libseccomp2",
+            "systemctl restart docker",
+        ),
+        reach=Reach.HOST,
+        needs_root=True,
+        caveat="Restarting the daemon stops the running containers unless live-restore is on.",
+    ),
+)
 
 
 @check.rule
@@ -67,28 +99,7 @@ def seccomp_blocks_clone3(
         'Profiles before docker 20.10.10 (and an old libseccomp or runc) answer "not permitted" instead. Limits of tasks '
         "and memory have no part in it.",
         evidence=tuple(evidence),
-        remedies=(
-            Relaunch(
-                adds="--security-opt seccomp=unconfined",
-                why="to see that it is that, or where the engine cannot be upgraded",
-                caveat="The container is then not filtered at all.",
-            ),
-            Change(
-                title="or use an image with an older base: glibc 2.33 or less (debian 11 bullseye, ubuntu 20.04)",
-                reach=Reach.CONTAINER,
-                needs_restart="container",
-            ),
-            Run(
-                title="upgrade docker to 20.10.10 or later, with runc and libseccomp",
-                commands=(
-                    "apt-get install --only-upgrade docker-ce containerd.io libseccomp2",
-                    "systemctl restart docker",
-                ),
-                reach=Reach.HOST,
-                needs_root=True,
-                caveat="Restarting the daemon stops the running containers unless live-restore is on.",
-            ),
-        ),
+        remedies=LET_THREADS,
         breaks=(JOB,),
         shows=(JOB,),
         asks=()
@@ -296,3 +307,46 @@ def _no_gpu_offered(
             Ask("kubectl describe nodes | grep -A8 Allocatable", "whether nvidia.com/gpu is offered at all"),
         ),
     )
+
+
+LOWER_HARDENING = Run(
+    title="let the toolkit read the group's filter program",
+    commands=("sysctl -w net.core.bpf_jit_harden=1",),
+    reach=Reach.HOST,
+    needs_root=True,
+    caveat="1 still hardens programs of ordinary users. Keep it in /etc/sysctl.d to have it after the next boot.",
+    verify=PROVE,
+)
+
+
+@check.rule
+def bpf_jit_harden(said: DeviceRulesFailed, harden: BpfJitHarden | None) -> Findings:
+    """net.core.bpf_jit_harden=2 breaks the toolkit's device rules."""
+    if said.why != "not-loadable" or (harden is not None and harden.value != 2):
+        return
+    yield Finding(
+        title="the kernel hides the container's device filter (net.core.bpf_jit_harden = 2), so the toolkit cannot extend it",
+        confidence=Confidence.CERTAIN if harden is not None else Confidence.LIKELY,
+        detail="The toolkit reads the filter program of the control group, puts its own rules in front and loads both. With full "
+        "hardening the kernel gives nothing but zeros to read, and refuses what is made of them.",
+        evidence=(
+            said.evidence(),
+            *((harden.shows("net.core.bpf_jit_harden", harden.value),) if harden else ()),
+        ),
+        remedies=(LOWER_HARDENING, UPGRADE_TOOLKIT, USE_CDI),
+        breaks=(START,),
+        shows=(START,),
+        asks=() if harden else (Ask("sysctl net.core.bpf_jit_harden", "whether it is 2"),),
+    )
+
+
+@bpf_jit_harden.sign
+def _hardened(harden: BpfJitHarden, files: ToolkitFiles) -> Findings:
+    """The setting on a host with the toolkit: newer releases do without reading the program."""
+    if harden.value == 2 and files.present:
+        yield Finding(
+            title="net.core.bpf_jit_harden is 2: the toolkit's hook may fail to allow GPUs in containers",
+            severity=Severity.NOTE,
+            evidence=(harden.shows("net.core.bpf_jit_harden", harden.value),),
+            remedies=(LOWER_HARDENING, USE_CDI),
+        )

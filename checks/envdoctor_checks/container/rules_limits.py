@@ -54,8 +54,10 @@ def memory_limit(kills: OomKills, limit: MemoryLimit) -> Findings:
 
 
 @memory_limit.sign
-def _oom_killed(said: OomKilled, limit: MemoryLimit | None) -> Findings:
+def _oom_killed(said: OomKilled, limit: MemoryLimit | None, kills: OomKills | None) -> Findings:
     """The kernel, the engine or the scheduler says so."""
+    if said.source.kind == "file" and not (kills and kills.kills):
+        return  # the machine's own log tells of every group since the start; ours has a count of its own
     known = said.limit or (_size(limit.limit) if limit is not None and limit.limit is not None else None)
     who = f" ({said.process})" if said.process else ""
     yield Finding(
@@ -235,6 +237,8 @@ def _fork_refused(
     usage: PidsUsage | None,
 ) -> Findings:
     """A process or a thread could not be started for want of slots."""
+    if not (usage and usage.refused):  # else the machine's own log tells of other groups
+        forks = tuple(each for each in forks if each.source.kind != "file")
     refused = [each for each in threads if each.error == "EAGAIN"]
     unnamed = [each for each in threads if each.error is None]
     if any(each.error == "EPERM" for each in threads) or (

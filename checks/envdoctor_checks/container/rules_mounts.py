@@ -99,6 +99,8 @@ def _refused_on_bind_mount(
     if not launched:
         return
     launch, source, target = launched[0]
+    if _rootless(launch):
+        return  # the user namespace is what makes it another UID's
     owner = listed_at(listed, said.path) or _named(listed, source)
     user = launch.user or (str(identity.uid) if identity else None)
     if owner is not None and user is not None and owner.owner == user.partition(":")[0]:
@@ -127,6 +129,11 @@ def _refused_on_bind_mount(
         shows=(Outcome("write", said.path),),
         asks=() if owner else (Ask(f"ls -lnd {source}; id -u", "whose the directory is, and who you are"),),
     )
+
+
+def _rootless(launch: Launched) -> bool:
+    """Whether an ordinary user started it with podman, and left the mapping of users to podman."""
+    return launch.engine == "podman" and not launch.root and not launch.keep_id
 
 
 def _named(listed: ListedPaths | None, source: str) -> ListedPath | None:
@@ -269,17 +276,21 @@ def _refused_for_a_sub_uid(
     owner = listed_at(listed, said.path)
     number = int(owner.owner) if owner is not None and owner.owner.isdecimal() else None
     by_owner = number is not None and number >= SUB_UID
-    if said.why != "permission" or not (by_map or (by_owner and launches)):
+    mapped = [each for each in launches if _rootless(each) and _holds(each, said.path)]
+    if said.why != "permission" or not (by_map or (by_owner and launches) or mapped):
         return
     evidence = [said.evidence()]
     if ids is not None and by_map:
         evidence.append(ids.shows(f"UID {uid} outside", outside))
     if owner is not None and listed is not None:
         evidence.append(listed.shows(owner.path, f"{owner.mode} {owner.owner}:{owner.group}"))
+    evidence += [each.evidence("as started") for each in mapped[:1]]
     yield Finding(
         title=f"UID {uid} in the container is UID {outside} on the host"
         if by_map
-        else f"{said.path} belongs to the sub-UID {number}, as a rootless container writes",
+        else f"{said.path} belongs to the sub-UID {number}, as a rootless container writes"
+        if by_owner
+        else f"{said.path} is on a bind mount of a rootless container, whose users are other UIDs on the host",
         subject=f"path:{said.path}",
         confidence=Confidence.LIKELY,
         detail="The user namespace maps the ids of the container to a range of its own (/etc/subuid). What is written inside belongs "
@@ -289,6 +300,11 @@ def _refused_for_a_sub_uid(
         breaks=(Outcome("write", said.path),),
         shows=(Outcome("write", said.path),),
     )
+
+
+def _holds(launch: Launched, path: str) -> bool:
+    """Whether a path lies on one of the launch's bind mounts."""
+    return any(f"{path}/".startswith(target.rstrip("/") + "/") for _, target in launch.binds)
 
 
 def _keep_id(engine: str | None) -> tuple[Change, ...]:

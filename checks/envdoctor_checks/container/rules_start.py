@@ -255,7 +255,7 @@ def _elsewhere(info: EngineInfo, message: object) -> Finding:
         else "a snap, which does not see the host's driver"
     )
     label = "operating system" if info.desktop else "docker root dir"
-    shown = info.values.get(label) or info.values.get("context", "")
+    shown = info.values.get(label) or info.values.get("context") or info.values.get("program", "")
     return Finding(
         title=f"this docker is {what}",
         detail="Installing or configuring the toolkit on the host changes nothing for it.",

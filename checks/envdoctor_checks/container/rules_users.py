@@ -34,7 +34,7 @@ NAME_VARIABLES = ("LOGNAME", "USER", "LNAME", "USERNAME")
 """What Python's getpass.getuser looks at before it asks for the UID's entry."""
 NAMELESS_TORCH = "2.13"
 """The first torch that does without a name for its cache directory."""
-DOT_FOLDER = re.compile(r"/\.[A-Za-z][\w-]*")
+DOT_FOLDER = r"/\.[A-Za-z][\w-]*"
 """``/.cache``, ``/.triton``: what HOME=/ leads to."""
 
 
@@ -174,7 +174,7 @@ def _refused_below_home(
 
 def home_of(path: str, entry: PasswdEntry | None, variables: Variables | None) -> str | None:
     """The home that a refused path lies below, where the path itself or the text tells that it is one."""
-    if DOT_FOLDER.match(path):
+    if re.match(DOT_FOLDER, path):
         return "/"
     if path == "/nonexistent" or path.startswith("/nonexistent/"):
         return "/nonexistent"

@@ -128,6 +128,15 @@ class Launched(Symptom, frozen=True):
     root: bool = False
     """Whether the engine was called by sudo or by root."""
     selinux_relabel: bool = False
+    """``--security-opt label=disable``."""
+    keep_id: bool = False
+    """``--userns=keep-id`` or ``host``, or an explicit map of users."""
+
+
+class Entered(Symptom, frozen=True):
+    """A command was run in a container that was there already, or its output was shown."""
+
+    symptom_name: ClassVar[str] = "container.entered"
 
 
 class DeviceRequested(Symptom, frozen=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from envdoctor.api import Ask, AskAdministrator, Evidence, Outcome, Reach, Remedy, Run, Severity, Symptom
 from envdoctor.surroundings import Surroundings
 from envdoctor.tables import release_key
@@ -16,6 +18,8 @@ from envdoctor_checks.driver.facts import (
 )
 from envdoctor_checks.driver.probe_kernel import release_in
 from envdoctor_checks.torch.facts import TorchBuild
+
+Said = TypeVar("Said", bound=Symptom)
 
 LOADED = Outcome("driver-loaded")
 NODES = Outcome("device-nodes")
@@ -146,6 +150,11 @@ def same_release(one: str, other: str) -> bool:
     first, second = release_key(one), release_key(other)
     shorter = min(len(first), len(second))
     return first[:shorter] == second[:shorter] and shorter >= 2
+
+
+def current(said: tuple[Said, ...], *, over: bool) -> tuple[Said, ...]:
+    """Without what the machine's own kernel log tells of an earlier moment, where what it tells of is `over`."""
+    return tuple(each for each in said if not (over and each.source.kind == "file"))
 
 
 def quoted(*said: Symptom | None, label: str = "message") -> tuple[Evidence, ...]:

@@ -21,6 +21,7 @@ from envdoctor_checks.driver.reasoning import (
     LOADED,
     WHY_NOT,
     contained,
+    current,
     has_driver_library,
     is_loaded,
     quoted,
@@ -80,13 +81,20 @@ def secure_boot_blocks_module(
 
 
 @secure_boot_blocks_module.sign
-def _key_rejected(refused: tuple[ModuleRefused, ...], secure: SecureBoot | None) -> Findings:
-    """The kernel says that it does not know the key."""
-    said = [each for each in refused if each.why == "key-rejected"]
+def _key_rejected(
+    refused: tuple[ModuleRefused, ...],
+    secure: SecureBoot | None,
+    module: KernelModule | None,
+    pci: PciDevices | None,
+) -> Findings:
+    """The kernel says that it does not know the key; its own line does not name the module."""
+    over = (module is not None and module.release is not None) or (pci is not None and not pci.gpus)
+    said = [each for each in current(refused, over=over) if each.why == "key-rejected"]
     if not said:
         return
     yield Finding(
         title="Secure Boot refuses the nvidia kernel module: its signing key is not enrolled",
+        confidence=Confidence.CERTAIN if any(each.module for each in said) else Confidence.LIKELY,
         detail="The module is on disk and signed with a key that neither the kernel nor the firmware knows.",
         evidence=quoted(*said[:2])
         + ((secure.shows("Secure Boot", "on"),) if secure and secure.enabled else ()),
@@ -173,8 +181,10 @@ def _kernel_said_claimed(
     refused: tuple[ModuleRefused, ...],
     pci: PciDevices | None,
     loaded: LoadedModules | None,
+    module: KernelModule | None,
 ) -> Findings:
     """The kernel log, or lspci beside a failed nvidia-smi or modprobe, names who has the GPU."""
+    claimed = current(claimed, over=module is not None and module.release is not None)
     bound = with_driver(pci.gpus, *FOREIGN) if pci and pci.drivers_known else ()
     no_device = [each for each in refused if each.why == "no-such-device"]
     failed = [*(each for each in smi if each.problem in ("no-driver", "no-devices")), *no_device]

@@ -32,7 +32,7 @@ from envdoctor_checks.driver.facts import (
     PciDevices,
     SmiFailed,
 )
-from envdoctor_checks.driver.reasoning import LOADED, PEER, quoted
+from envdoctor_checks.driver.reasoning import LOADED, PEER, current, quoted
 from envdoctor_checks.driver.tables import Architectures, BadRelease, KnownBadReleases
 from envdoctor_checks.gpu.facts import GpuDevice, GpuDevices
 from envdoctor_checks.gpu.tables import PciIds
@@ -84,19 +84,27 @@ def open_module_required(
 
 
 @open_module_required.sign
-def _module_said(said: tuple[NeedsOpenModules, ...], smi: tuple[SmiFailed, ...]) -> Findings:
+def _module_said(
+    said: tuple[NeedsOpenModules, ...],
+    smi: tuple[SmiFailed, ...],
+    module: KernelModule | None,
+    gpus: GpuDevices | None,
+) -> Findings:
     """The proprietary module writes it into the kernel log."""
+    said = current(said, over=module is not None and module.flavour == "open")
+    others_work = gpus is not None and bool(gpus.devices)
     for each in said:
         if each.address is None and any(other.address for other in said):
             continue
         yield Finding(
             subject=f"pci:{each.address}" if each.address else "",
             title="this GPU needs the open kernel modules; the proprietary ones are loaded",
+            severity=Severity.WARNING if others_work else Severity.ERROR,
             detail="The module says so itself and does not initialise the GPU.",
             evidence=quoted(each, *smi[:1]),
             remedies=OPEN,
-            breaks=(LOADED,),
-            shows=(LOADED,),
+            breaks=() if others_work else (LOADED,),
+            shows=() if others_work else (LOADED,),
         )
 
 
@@ -158,8 +166,9 @@ def _legacy(branch: int | None) -> Run:
 
 
 @gpu_not_supported.sign
-def _module_said_unsupported(said: tuple[GpuNotSupported, ...]) -> Findings:
+def _module_said_unsupported(said: tuple[GpuNotSupported, ...], gpus: GpuDevices | None) -> Findings:
     """The module's line in the kernel log."""
+    others_work = gpus is not None and bool(gpus.devices)
     for each in said:
         flavour = (
             "its open flavour"
@@ -171,14 +180,15 @@ def _module_said_unsupported(said: tuple[GpuNotSupported, ...]) -> Findings:
         yield Finding(
             subject=f"pci:{each.address}" if each.address else "",
             title=f"this driver ({flavour}) does not support the GPU{f' at {each.address}' if each.address else ''}",
+            severity=Severity.WARNING if others_work else Severity.ERROR,
             detail="A GPU older than Turing needs the proprietary modules; one older than the release supports needs its last "
             "legacy branch; a newer one needs a newer driver.",
             evidence=quoted(each),
             remedies=(_legacy(None),)
             if each.open_modules
             else (UpgradeDriver(why="if the GPU is new"), _legacy(None)),
-            breaks=(LOADED,),
-            shows=(LOADED,),
+            breaks=() if others_work else (LOADED,),
+            shows=() if others_work else (LOADED,),
         )
 
 
@@ -189,8 +199,10 @@ def _smi_found_none(
     needs_open: tuple[NeedsOpenModules, ...],
     said: tuple[GpuNotSupported, ...],
     bars: tuple[BarInvalid, ...],
+    gpus: GpuDevices | None,
 ) -> Findings:
     """``No devices were found``: the module is loaded and initialised no GPU."""
+    failed = current(failed, over=gpus is not None and bool(gpus.devices))
     found = [each for each in smi if each.problem == "no-devices"]
     if not (found or failed) or needs_open or said or bars:
         return
@@ -207,8 +219,11 @@ def _smi_found_none(
 
 
 @check.rule
-def above_4g_decoding_off(said: BarInvalid) -> Findings:
+def above_4g_decoding_off(said: BarInvalid, gpus: GpuDevices | None) -> Findings:
     """The firmware gave the GPU's memory no address: Above 4G Decoding or Resizable BAR is off."""
+    served = gpus is not None and any(said.address in (gpu.pci_address, None) for gpu in gpus.devices)
+    if not current((said,), over=served):
+        return
     yield Finding(
         subject=f"pci:{said.address}" if said.address else "",
         title="the firmware assigned no address to the GPU's memory (a BAR of 0 MiB), so the module cannot use it",

@@ -129,8 +129,11 @@ def _said_mismatch(
     on_disk: ModuleOnDisk | None,
     packages: DriverPackages | None,
     libraries: UserLibraries | None,
+    init: NvmlInit | None,
 ) -> Findings:
     """nvidia-smi, NVML, the kernel log, or CUDA's error 803."""
+    if init is not None and init.code == 0:  # what the machine's own log tells is past
+        api = tuple(each for each in api if each.source.kind != "file")
     said = [each for each in nvml if each.name == MISMATCH]
     error = [each for each in cuda if each.code == 803]
     if not said and not api and (not error or any(each.role == "compat" for each in compat) or requested):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from envdoctor.api import Headline, Variables, View
+from envdoctor.api import Headline, Platform, Unavailable, Variables, View
+from envdoctor_checks.driver.facts import DeviceNodes, PciDevices
 from envdoctor_checks.gpu.check import check
 from envdoctor_checks.gpu.facts import (
     GpuDevices,
@@ -27,6 +28,22 @@ from envdoctor_checks.gpu.visible import resolve
 
 NAME = "CUDA_VISIBLE_DEVICES"
 UNKNOWN = "-"
+
+
+@check.applicable
+def applies(
+    platform: Platform,
+    pci: PciDevices | Unavailable | None,
+    nodes: DeviceNodes | Unavailable | None,
+    devices: GpuDevices | Unavailable | None,
+) -> str | None:
+    """Why there is nothing to check: another system, or a machine without a GPU of NVIDIA's."""
+    if not platform.is_linux:
+        return f"NVIDIA's GPUs on {platform.system} are not looked at"
+    if isinstance(devices, GpuDevices) or platform.wsl or not isinstance(pci, PciDevices):
+        return None
+    none = not pci.gpus and isinstance(nodes, DeviceNodes) and not nodes.nodes
+    return "no NVIDIA GPU on this machine" if none else None
 
 
 @check.headline

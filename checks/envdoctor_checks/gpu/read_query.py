@@ -43,12 +43,12 @@ TEXT = Source("text")
 Values = dict[str, str]
 """Of one GPU, by the names of ``--query-gpu``; a value that is not known (``N/A``) is left out."""
 Row = TypeVar("Row")
-HEADER = re.compile(r"^GPU (?P<address>[0-9A-Fa-f]{8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7])\s*$")
-LINE = re.compile(r"^(?P<indent>\s*)(?P<key>\S[^:]*?)\s*(?:: ?(?P<value>.*))?$")
-CHOSEN = re.compile(r"(?:-i|--id)[= ](\d+)\b")
-COLUMNS = re.compile(r"--query-gpu[= ]([\w.,]+)")
-APPS = re.compile(r"--query-compute-apps[= ]([\w.,]+)")
-NUMBER = re.compile(r"-?\d+")
+HEADER = r"^GPU (?P<address>[0-9A-Fa-f]{8}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7])\s*$"
+LINE = r"^(?P<indent>\s*)(?P<key>\S[^:]*?)\s*(?:: ?(?P<value>.*))?$"
+CHOSEN = r"(?:-i|--id)[= ](\d+)\b"
+COLUMNS = r"--query-gpu[= ]([\w.,]+)"
+APPS = r"--query-compute-apps[= ]([\w.,]+)"
+NUMBER = r"-?\d+"
 
 PATHS = {
     "memory.total": ("FB Memory Usage/Total",),
@@ -128,14 +128,14 @@ def smi_report(found: FoundBlock) -> Iterator[
 
 def _report(lines: Sequence[str], command: str) -> Iterator[tuple[str, Values]]:
     """Per GPU of ``-q`` its label and values. Indices are known where all GPUs are shown, or one was chosen."""
-    starts = [index for index, line in enumerate(lines) if HEADER.match(line)]
-    chosen = CHOSEN.search(command)
+    starts = [index for index, line in enumerate(lines) if re.match(HEADER, line)]
+    chosen = re.search(CHOSEN, command)
     attached = next(
         (int(match[1]) for line in lines if (match := re.match(r"Attached GPUs\s*: (\d+)", line))), 0
     )
     for position, start in enumerate(starts):
         end = starts[position + 1] if position + 1 < len(starts) else len(lines)
-        header = HEADER.match(lines[start])
+        header = re.match(HEADER, lines[start])
         label = full_address(header["address"]) if header else None
         if chosen and len(starts) == 1:
             label = chosen[1]
@@ -174,7 +174,7 @@ def _paths(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Every value with the keys that lead to it, by indentation."""
     above: list[tuple[int, str]] = []
     for line in lines:
-        match = LINE.match(line)
+        match = re.match(LINE, line)
         if match is None:
             continue
         depth = len(match["indent"])
@@ -188,7 +188,7 @@ def _paths(lines: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 def _columns(lines: Sequence[str], command: str) -> Iterator[tuple[str, Values]]:
     """``--query-gpu=...``; the label is the index, asked for or counted."""
-    asked = COLUMNS.search(command)
+    asked = re.search(COLUMNS, command)
     if asked is None:
         return
     names = [_canonical(name) for name in asked[1].split(",")]
@@ -246,7 +246,7 @@ def _facts(gpus: Sequence[tuple[str, Values]]) -> Iterator[Any]:
 
 def _numbers(values: Values, *names: str) -> tuple[int, ...] | None:
     """The numbers under these names, without their units; None unless all are there."""
-    found = [NUMBER.match(values.get(name, "")) for name in names]
+    found = [re.match(NUMBER, values.get(name, "")) for name in names]
     return tuple(int(match[0]) for match in found if match) if all(found) else None
 
 
@@ -308,7 +308,7 @@ def _reasons(gpu: str, values: Values) -> ClockReasons | None:
 
 def _apps(lines: Sequence[str], command: str) -> Iterator[GpuProcesses]:
     """``--query-compute-apps``, which names a GPU by UUID or address only: one GPU is meant where neither is asked."""
-    asked = APPS.search(command)
+    asked = re.search(APPS, command)
     names = asked[1].split(",") if asked else []
     if "pid" not in names:
         return
@@ -318,7 +318,7 @@ def _apps(lines: Sequence[str], command: str) -> Iterator[GpuProcesses]:
         row: Values = dict(zip(names, cells, strict=False))
         if len(cells) != len(names) or not row["pid"].isdigit():
             continue
-        memory = NUMBER.match(row.get("used_memory", row.get("used_gpu_memory", "")))
+        memory = re.match(NUMBER, row.get("used_memory", row.get("used_gpu_memory", "")))
         label = row.get("gpu_uuid") or row.get("gpu_bus_id") or "0"
         found.append(
             GpuProcess(

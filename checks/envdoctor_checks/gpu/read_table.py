@@ -35,20 +35,14 @@ Told: TypeAlias = Iterator[
     GpuMemory | GpuModes | GpuLoad | GpuTemperatures | GpuEcc | MigInstances | GpuProcesses | UnreachableGpus
 ]
 
-FIRST = re.compile(
-    r"^\|\s+(?P<gpu>\d+)\s+\S.*?\|\s*(?:[0-9A-Fa-f]{4,8}:)?[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7].*?\|\s*(?P<ecc>\S+)\s*\|\s*$"
-)
-SECOND = re.compile(
-    r"^\|\s*\S+\s+(?P<celsius>\S+)(?:\s+P\d+)?.*?\|\s*(?P<used>\d+)MiB\s*/\s*(?P<total>\d+)MiB\s*\|\s*(?P<load>\d+%|N/A|ERR!)\s+(?P<mode>[A-Z]\S*(?: \w+)?)\s*\|"
-)
-LOST = re.compile(r"^\|\s*ERR!\s+ERR!")
-THIRD = re.compile(r"^\|\s+\|\s+\|\s*(?P<mig>Enabled\*?|Disabled\*?|N/A)\s*\|")
-MIG = re.compile(
+FIRST = r"^\|\s+(?P<gpu>\d+)\s+\S.*?\|\s*(?:[0-9A-Fa-f]{4,8}:)?[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-7].*?\|\s*(?P<ecc>\S+)\s*\|\s*$"
+SECOND = r"^\|\s*\S+\s+(?P<celsius>\S+)(?:\s+P\d+)?.*?\|\s*(?P<used>\d+)MiB\s*/\s*(?P<total>\d+)MiB\s*\|\s*(?P<load>\d+%|N/A|ERR!)\s+(?P<mode>[A-Z]\S*(?: \w+)?)\s*\|"
+LOST = r"^\|\s*ERR!\s+ERR!"
+THIRD = r"^\|\s+\|\s+\|\s*(?P<mig>Enabled\*?|Disabled\*?|N/A)\s*\|"
+MIG = (
     r"^\|\s+(?P<gpu>\d+)\s+(?P<gi>\d+)\s+(?P<ci>\d+)\s+(?P<device>\d+)\s*\|\s*\d+MiB\s*/\s*(?P<total>\d+)MiB"
 )
-PROCESS = re.compile(
-    r"^\|\s+(?P<gpu>\d+)\s+(?:(?:N/A|\d+)\s+(?:N/A|\d+)\s+)?(?P<pid>\d+)\s+(?P<type>C\+G|[CGM](?:\+C)?)\s+(?P<name>\S.*?)\s+(?P<memory>\d+MiB|N/A)?\s*\|\s*$"
-)
+PROCESS = r"^\|\s+(?P<gpu>\d+)\s+(?:(?:N/A|\d+)\s+(?:N/A|\d+)\s+)?(?P<pid>\d+)\s+(?P<type>C\+G|[CGM](?:\+C)?)\s+(?P<name>\S.*?)\s+(?P<memory>\d+MiB|N/A)?\s*\|\s*$"
 COMPUTE: dict[str, ComputeMode] = {
     "Default": "default",
     "E. Thread": "exclusive-thread",
@@ -63,7 +57,7 @@ def smi_table(found: FoundBlock) -> Told:
     lines = [line.text for line in found.block.lines]
     yield from _devices(lines)
     yield from _instances(lines)
-    processes = tuple(_process(row) for row in map(PROCESS.match, lines) if row)
+    processes = tuple(_process(row) for row in (re.match(PROCESS, each) for each in lines) if row)
     if processes or any("No running processes found" in line for line in lines):
         yield GpuProcesses(processes=processes, source=TEXT)
 
@@ -72,15 +66,15 @@ def _devices(lines: Sequence[str]) -> Told:
     rows = [
         (match, lines[index + 1 : index + 3])
         for index, line in enumerate(lines)
-        if (match := FIRST.match(line))
+        if (match := re.match(FIRST, line))
     ]
-    lost = [row["gpu"] for row, rest in rows if rest and LOST.match(rest[0])]
+    lost = [row["gpu"] for row, rest in rows if rest and re.match(LOST, rest[0])]
     if lost:
         yield UnreachableGpus(gpus=tuple(UnreachableGpu(gpu, "ERR!") for gpu in lost), source=TEXT)
     known = [
         (row["gpu"], row["ecc"], second, rest)
         for row, rest in rows
-        if rest and (second := SECOND.match(rest[0]))
+        if rest and (second := re.match(SECOND, rest[0]))
     ]
     if not known:
         return
@@ -126,12 +120,12 @@ def _tells(ecc: str) -> bool:
 
 
 def _in_mig(rest: Sequence[str]) -> bool:
-    third = THIRD.match(rest[1]) if len(rest) > 1 else None
+    third = re.match(THIRD, rest[1]) if len(rest) > 1 else None
     return third is not None and third["mig"].startswith("Enabled")
 
 
 def _instances(lines: Sequence[str]) -> Iterator[MigInstances]:
-    rows = [match for match in map(MIG.match, lines) if match]
+    rows = [match for match in (re.match(MIG, each) for each in lines) if match]
     if rows:
         found = tuple(
             MigInstance(row["gpu"], f"device {row['device']}", memory=int(row["total"])) for row in rows
@@ -152,8 +146,8 @@ def _process(row: re.Match[str]) -> GpuProcess:
     )
 
 
-LISTED = re.compile(r"^(?:GPU models and configuration:\s*)?\s*GPU (?P<gpu>\d+): ")
-LISTED_MIG = re.compile(r"^\s+MIG (?P<name>\d\S*g\.\S+)\s+Device\s+\d+:(?: \(UUID: (?P<uuid>MIG-[^)\s]+)\))?")
+LISTED = r"^(?:GPU models and configuration:\s*)?\s*GPU (?P<gpu>\d+): "
+LISTED_MIG = r"^\s+MIG (?P<name>\d\S*g\.\S+)\s+Device\s+\d+:(?: \(UUID: (?P<uuid>MIG-[^)\s]+)\))?"
 
 
 @check.reader(
@@ -166,7 +160,7 @@ def listed_instances(found: FoundBlock) -> Iterator[MigInstances]:
     gpu = None
     instances: list[MigInstance] = []
     for line in found.block.lines:
-        device, instance = LISTED.match(line.text), LISTED_MIG.match(line.text)
+        device, instance = re.match(LISTED, line.text), re.match(LISTED_MIG, line.text)
         if device:
             gpu = device["gpu"]
         elif instance and gpu is not None:

@@ -17,7 +17,7 @@ from envdoctor_checks.gpu.facts import (
     MigInstances,
 )
 
-INDEX = re.compile(r"\s*([+-]?\d+)")
+INDEX = r"\s*([+-]?\d+)"
 HIDDEN = ("", "NoDevFiles", "none", "None")
 """Values with which users and Slurm (``NoDevFiles``) hide every GPU on purpose."""
 
@@ -59,7 +59,7 @@ Why = Literal["", "empty", "negative", "no-such-index", "no-such-uuid", "ambiguo
 
 
 def _entry(entry: str, devices: GpuDevices | None, instances: MigInstances | None) -> tuple[str, Why]:
-    number = INDEX.match(entry)
+    number = re.match(INDEX, entry)
     if number is not None:  # like atoi: what follows the number is not looked at
         index = int(number[1])
         if index < 0:

@@ -147,7 +147,7 @@ def too_many_files(match: re.Match[str]) -> TooManyFiles | None:
     return TooManyFiles(scope="system" if match["system"] else "process", passed=match["passed"] is not None)
 
 
-SHARED = re.compile(r"(?i)/?torch_\d|nccl|\bshm|/dev/shm|inotify|file watch|psm_|semlock")
+SHARED = r"(?i)/?torch_\d|nccl|\bshm|/dev/shm|inotify|file watch|psm_|semlock"
 
 
 @check.message(
@@ -167,7 +167,7 @@ def no_space(match: re.Match[str]) -> NoSpace | ShmExhausted | None:
     path = match["after"] or match["before"]
     if path is not None and path.startswith("/dev/shm"):
         return ShmExhausted(who="unknown")
-    if SHARED.search(match.string):
+    if re.search(SHARED, match.string):
         return None
     return NoSpace(path=path, quota=match["quota"] is not None)
 

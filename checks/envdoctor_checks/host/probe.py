@@ -27,9 +27,7 @@ from envdoctor_checks.host.facts import (
 )
 
 LIMITS = "/proc/self/limits"
-LIMIT = re.compile(
-    r"^Max (locked memory|open files|processes) +(\d+|unlimited) +(\d+|unlimited)\b", re.MULTILINE
-)
+LIMIT = r"(?m)^Max (locked memory|open files|processes) +(\d+|unlimited) +(\d+|unlimited)\b"
 SHM = "/dev/shm"
 
 
@@ -37,7 +35,7 @@ SHM = "/dev/shm"
 def limits(host: Host) -> Iterator[MemlockLimit | FilesLimit | ProcessesLimit | HardLimits]:
     """The limits that programs inherit from the shell that started us."""
     text = host.text(LIMITS)
-    found = {name: (number(soft), number(hard)) for name, soft, hard in LIMIT.findall(text or "")}
+    found = {name: (number(soft), number(hard)) for name, soft, hard in re.findall(LIMIT, text or "")}
     if len(found) != 3:
         raise CouldNotLook(
             f"{LIMITS} is not there" if text is None else f"{LIMITS} is not in its usual form", "mount /proc"

@@ -24,11 +24,9 @@ from envdoctor_checks.host.facts import (
 TEXT = Source("text")
 SHM = "/dev/shm"
 UNITS = {"": 1, "B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
-SIZE = r"(\d+(?:[.,]\d+)?)([KMGTP]?)(?:i?B)?"
-ROW = re.compile(
-    rf"^\S+\s+(?:(?:tmpfs|ext[234]|xfs|overlay|nfs4?|btrfs|zfs|lustre|fuse\S*)\s+)?{SIZE}\s+{SIZE}\s+{SIZE}\s+(?:\d+%|-)\s+(/\S*)\s*$"
-)
-INODE_FLAG = re.compile(r"\s-\w*i")
+SIZE = r"(\d+(?:[.,]\d+)?)([KMGTP]?)i?B?"
+ROW = rf"^\S+\s+(?:(?:tmpfs|ext[234]|xfs|overlay|nfs4?|btrfs|zfs|lustre|fuse\S*)\s+)?{SIZE}\s+{SIZE}\s+{SIZE}\s+(?:\d+%|-)\s+(/\S*)\s*$"
+INODE_FLAG = r"\s-\w*i"
 
 
 def in_bytes(number: str, unit: str, *, bare: int = 1) -> int:
@@ -41,13 +39,13 @@ def df(found: FoundBlock) -> Iterator[DiskSpace | SharedMemory | Inodes]:
     """df(1), with or without its header."""
     lines = [line.text for line in found.block.lines]
     header = lines[0] if lines and lines[0].startswith("Filesystem") else ""
-    if "Inodes" in header or (not header and INODE_FLAG.search(found.command or "")):
-        places = tuple(_place(row, 1) for row in map(ROW.match, lines) if row)
+    if "Inodes" in header or (not header and re.search(INODE_FLAG, found.command or "")):
+        places = tuple(_place(row, 1) for row in (re.match(ROW, each) for each in lines) if row)
         if places:
             yield Inodes(places=places, source=TEXT)
         return
     bare = 1 << 20 if "1M-blocks" in header else 1 if re.search(r"1-blocks|1B-blocks", header) else 1 << 10
-    places = tuple(_place(row, bare) for row in map(ROW.match, lines) if row)
+    places = tuple(_place(row, bare) for row in (re.match(ROW, each) for each in lines) if row)
     shm = [place for place in places if place.path == SHM]
     if shm:
         yield SharedMemory(total=shm[-1].total, free=shm[-1].free, source=TEXT)
@@ -74,20 +72,18 @@ def free(found: FoundBlock) -> Iterator[MemoryInfo | Swap]:
             yield Swap(total=sizes[0], free=sizes[2], source=TEXT)
 
 
-ASKED = re.compile(r"\bulimit\s+(-\w+)")
-VALUE = re.compile(r"^\s*(\d+|unlimited)\s*$")
-LISTED = re.compile(
-    r"^(?:max locked memory|open files|max user processes)\s.*\(.*-([lnu])\)\s+(\d+|unlimited)\s*$"
-)
+ASKED = r"\bulimit\s+(-\w+)"
+VALUE = r"^\s*(\d+|unlimited)\s*$"
+LISTED = r"^(?:max locked memory|open files|max user processes)\s.*\(.*-([lnu])\)\s+(\d+|unlimited)\s*$"
 
 
 @check.reader(command=r"[\s\S]*\bulimit\s+-", max_lines=60)
 def ulimit(found: FoundBlock) -> Iterator[MemlockLimit | FilesLimit | ProcessesLimit]:
     """The shell's ulimit: one line per question, or the table of ``-a``."""
     lines = [line.text for line in found.block.lines]
-    table = [match.groups() for match in map(LISTED.match, lines) if match]
-    asked = ASKED.findall(found.block.command or "")
-    values = [match[1] for match in map(VALUE.match, lines) if match]
+    table = [match.groups() for match in (re.match(LISTED, each) for each in lines) if match]
+    asked = re.findall(ASKED, found.block.command or "")
+    values = [match[1] for match in (re.match(VALUE, each) for each in lines) if match]
     answers = zip(asked, values, strict=False) if len(values) <= len(asked) else ()
     told = [(flags[-1], value) for flags, value in answers if "H" not in flags]
     yield from _limits((*table, *told))
@@ -104,9 +100,7 @@ def _limits(told: Sequence[tuple[str, ...]]) -> Iterator[MemlockLimit | FilesLim
             yield ProcessesLimit(soft=soft, source=TEXT)
 
 
-KERNELS = re.compile(
-    r"^(?:Max )?(locked memory|open files|processes|MEMLOCK|NOFILE|NPROC)\b.*?\s(\d+|unlimited)\s+(?:\d+|unlimited)\s*(?:bytes|files|processes)?\s*$"
-)
+KERNELS = r"^(?:Max )?(locked memory|open files|processes|MEMLOCK|NOFILE|NPROC)\b.*?\s(\d+|unlimited)\s+(?:\d+|unlimited)\s*(?:bytes|files|processes)?\s*$"
 LETTERS = {
     "locked memory": "l",
     "MEMLOCK": "l",
@@ -122,7 +116,7 @@ LETTERS = {
 )
 def kernel_limits(found: FoundBlock) -> Iterator[MemlockLimit | FilesLimit | ProcessesLimit]:
     """A line of /proc/PID/limits or prlimit(1): soft and hard limit, in bytes where it is memory."""
-    row = KERNELS.match(found.block.lines[0].text)
+    row = re.match(KERNELS, found.block.lines[0].text)
     if row is None:
         return
     letter, written = LETTERS[row[1]], row[2]

@@ -46,7 +46,8 @@ def resolved(block: FoundBlock) -> Iterator[LibrarySeen]:
     cached = found.re is ARROW and found["cached"] is not None
     asked = re.search(r"\bldd +(?:-\w+ +)*(\S+)", block.block.command or "")
     wanted_by = asked.group(1) if asked and not cached else None
-    yield LibrarySeen(path=found["path"], how="cached" if cached else "resolved", wanted_by=wanted_by)
+    how: How = "cached" if cached else "resolved"
+    yield LibrarySeen(path=found["path"], how=how, wanted_by=wanted_by, quote=text.strip())
 
 
 @check.reader(starts=rf"(?:^|\s)\S*{LIBRARY}(?: -> \S+)?(?: \(deleted\))?\s*$", max_lines=1)
@@ -63,7 +64,7 @@ def listed(block: FoundBlock) -> Iterator[LibrarySeen]:
         if folder is None and found["target"] is None and text.strip() != path:
             return
         path = f"{folder}/{path}" if folder else path
-    yield LibrarySeen(path=path, how=_how(text, command), target=found["target"])
+    yield LibrarySeen(path=path, how=_how(text, command), target=found["target"], quote=text.strip())
 
 
 def _how(text: str, command: str) -> How:

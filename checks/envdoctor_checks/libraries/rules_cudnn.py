@@ -62,17 +62,19 @@ def _cudnn_majors(
 
 def _users(
     installed: Distributions | None, table: CudnnUsers, major: str, quote: str
-) -> Iterator[tuple[str, CudnnUser]]:
-    """The installed packages that look for this major, with their row."""
+) -> dict[str, CudnnUser]:
+    """The packages that look for this major: installed ones, and those that the message names."""
+    found: dict[str, CudnnUser] = {}
     for one in installed.distributions if installed else ():
-        for row in table.of(one.name):
-            if row.distribution != "torch" and str(row.cudnn) == major:
-                version = installed.version(row.distribution) if installed else None
-                if version is None or row.holds(version):
-                    yield row.distribution, row
+        row = table.of(one.name)
+        version = installed.version(row.distribution) if installed and row else None
+        if row and row.distribution != "torch" and (version is None or str(row.major(version)) == major):
+            found[row.distribution] = row
     for row in table.users:
-        if row.module in quote and str(row.cudnn) == major and row.distribution != "torch":
-            yield row.distribution, row
+        version = installed.version(row.distribution) if installed else None
+        if row.module in quote and row.distribution != "torch" and version is None:
+            found.setdefault(row.distribution, row)
+    return found
 
 
 @check.rule
@@ -113,7 +115,7 @@ def _wrong_major(
     if not miss.stem.startswith("libcudnn") or needed in majors or (needed is None and majors):
         return
     others = [each for each in majors.values() if each]
-    users = dict(_users(around.installed, table, needed or "", miss.quote))
+    users = _users(around.installed, table, needed or "", miss.quote)
     torch = _of_torch(around, table)
     own = needed is None or (torch is not None and str(torch) == needed)
     certain = bool(majors) or (around.installed is not None and around.installed.complete)
@@ -137,8 +139,8 @@ def _wrong_major(
 
 def _of_torch(around: Around, table: CudnnUsers) -> int | None:
     """The cuDNN major of the installed torch."""
-    release = around.version
-    return next((row.cudnn for row in table.of("torch") if release and row.holds(release)), None)
+    release, row = around.version, table.of("torch")
+    return row.major(release) if release and row else None
 
 
 def _cudnn_remedies(
@@ -154,17 +156,17 @@ def _cudnn_remedies(
             why=f"cuDNN {needed or ''} for CUDA {cuda}".strip(),
         )
     for name, row in users.items():
-        if needed == "8" and row.below:
+        if needed == "8":
             yield Install(
-                (f"{name}>={row.below}",), why="later releases use cuDNN 9, as torch 2.4 and later do"
+                (f"{name}>={row.cudnn9_from}",), why="later releases use cuDNN 9, as torch 2.4 and later do"
             )
-        elif needed == "9" and row.first:
+        elif needed == "9":
             yield Install(
-                (f"{name}<{row.first}",), why="earlier releases use cuDNN 8, as torch before 2.4 does"
+                (f"{name}<{row.cudnn9_from}",), why="earlier releases use cuDNN 8, as torch before 2.4 does"
             )
     if not own and torch is not None and not users:
         yield Change(
-            f"install a release of the program that uses cuDNN {torch}, as torch {around.build.version if around.build else ''} does"
+            f"install a release of the program that uses cuDNN {torch}, as torch {around.version or ''} does"
             f" (ctranslate2>=4.5 and onnxruntime-gpu>=1.19 use cuDNN 9)",
             Reach.ENVIRONMENT,
         )

@@ -184,19 +184,18 @@ def _missing(miss: Miss, around: Around, elsewhere: bool, broke: tuple[ModuleBro
     major, own = soname_major(miss.soname), around.cuda_major
     row = around.owner(miss.soname)
     needed = row.cuda_major if row else _major_of_cuda(miss, major)
+    name = miss.soname
+    if major is None and row is not None:  # torch's own search does not tell the number
+        name = row.soname if own == row.cuda_major and "{" not in row.soname else miss.soname[:-3]
     foreign = own is not None and needed is not None and needed != own
     by_torch = miss.by_torch or (own is not None and not foreign and not broke)
     certain = (by_torch or own == needed is not None) and not elsewhere
-    owner = f" (the wheel {row.distribution} brings it)" if row else ""
-    what = f"no {miss.soname} can be found" if major else f"no {miss.soname[:-3]} can be found"
+    why = f" (the wheel {row.distribution} brings it)" if row and soname_major(name) else ""
+    if foreign:
+        why = f": something here was built for CUDA {needed}, and this torch brings CUDA {own}"
     return Finding(
-        title=what
-        + (
-            f": something here was built for CUDA {needed}, and this torch brings CUDA {own}"
-            if foreign
-            else owner
-        ),
-        subject=f"library:{miss.soname}",
+        title=f"no {name} can be found{why}",
+        subject=f"library:{name}",
         severity=Severity.NOTE if miss.is_probe else Severity.ERROR,
         confidence=Confidence.CERTAIN if certain and not foreign else Confidence.LIKELY,
         detail=_why_missing(miss, around, foreign, broke),

@@ -35,17 +35,24 @@ from envdoctor_checks.libraries.knowledge import Knowledge
 from envdoctor_checks.libraries.names import family_of, is_cuda, provider_of, soname_major, stem_of
 from envdoctor_checks.libraries.owners import Around, broken_by, failed
 from envdoctor_checks.python.facts import CondaPackages, Distributions
-from envdoctor_checks.torch.facts import TorchBuild, TorchImport, TorchRequirements
+from envdoctor_checks.torch.facts import TorchBuild, TorchRequirements
 
 KERNELS = Outcome("kernel-on-gpu")
 
 
 @check.rule
-def mixed_copies(loaded: LoadedLibraries, imported: TorchImport | None) -> Findings:
+def mixed_copies(
+    loaded: LoadedLibraries,
+    path: SearchPath | None,
+    mismatch: tuple[SubLibraryMismatch, ...],
+) -> Findings:
     """Libraries that belong together come from two installs of different releases."""
-    mapped = copies_of((), None, loaded)
+    mapped, entries = copies_of((), None, loaded), entries_of(None, path)
+    said = {family_of(each.library) for each in mismatch}
     for family in dict.fromkeys(family_of(copy.library) for copy in mapped):
         parts = of_family(mapped, family)
+        if family in said and any(entries.supplying(copy.path) for copy in parts):
+            continue  # LD_LIBRARY_PATH is what mixes them, and the message says that it fails
         if is_cuda(family) and _from_two(parts) and len({copy.library for copy in parts}) > 1:
             yield _mixed(family, parts, (), Confidence.LIKELY)
 
@@ -138,9 +145,12 @@ def _mismatch_between_parts(
     system: SystemPackages | None,
 ) -> Findings:
     parts = tuple(copy for copy in of_family(copies_of(seen, None, loaded), said.library) if copy.mapped)
+    entries = entries_of(variables, path)
+    if any(entries.supplying(copy.path) for copy in parts):
+        return  # then LD_LIBRARY_PATH is what mixes them
     around = Around(know, build, wanted, installed)
     certain = _from_two(parts)
-    if certain or (said.compiled is None and not parts and not entries_of(variables, path).of_cuda()):
+    if certain or (said.compiled is None and not parts and not entries.of_cuda()):
         confidence = Confidence.CERTAIN if certain else Confidence.LIKELY
         finding = _mixed(said.library, parts, (said.evidence(),), confidence)
         yield msgspec.structs.replace(

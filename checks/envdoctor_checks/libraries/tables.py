@@ -103,26 +103,21 @@ class Runtimes(Table, frozen=True, kw_only=True):
 
 
 class CudnnUser(Row, frozen=True, kw_only=True):
-    """Some releases of a package, and the cuDNN major that they look for."""
+    """A package and the first of its releases that looks for cuDNN 9."""
 
     distribution: str
     module: str
-    first: str
-    below: str
-    cudnn: int
+    cudnn9_from: str
 
-    def holds(self, version: str) -> bool:
-        """Whether a release is among them."""
-        return (not self.first or compare_releases(version, self.first) >= 0) and (
-            not self.below or compare_releases(version, self.below) < 0
-        )
+    def major(self, version: str) -> int:
+        """The cuDNN major that a release looks for."""
+        return 9 if compare_releases(version, self.cudnn9_from) >= 0 else 8
 
 
 class Through(Row, frozen=True, kw_only=True):
     """A package that uses another one of the table."""
 
     distribution: str
-    module: str
     user: str
 
 
@@ -133,10 +128,10 @@ class CudnnUsers(Table, frozen=True, kw_only=True):
     users: tuple[CudnnUser, ...]
     through: tuple[Through, ...]
 
-    def of(self, distribution: str) -> tuple[CudnnUser, ...]:
-        """The rows of a package, or of what it uses."""
+    def of(self, distribution: str) -> CudnnUser | None:
+        """The row of a package, or of what it uses."""
         name = next((row.user for row in self.through if row.distribution == distribution), distribution)
-        return tuple(row for row in self.users if row.distribution == name)
+        return next((row for row in self.users if row.distribution == name), None)
 
 
 def runtimes() -> Runtimes:

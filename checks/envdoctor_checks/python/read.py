@@ -15,7 +15,7 @@ from envdoctor_checks.python.facts import (
     normalised,
 )
 
-NAME = r"[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?"
+NAME = r"[A-Za-z0-9][\w.-]{0,127}"
 VERSION = r"\d[\w.+!-]*"
 COLUMNS = rf"({NAME})\s+({VERSION})(?:\s+(?P<rest>\S.*))?$"
 PINNED = rf"({NAME})(?:\[[^\]]*\])?===?({VERSION})$"

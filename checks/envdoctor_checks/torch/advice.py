@@ -180,15 +180,6 @@ class Advice(Fact, frozen=True, kw_only=True):
         build = label if label.startswith("cu") and goes_so_far else newest[1]
         return Install(requirements=(f"torch>={first}", *needs.sisters), build=build, why=why, verify=VERIFY)
 
-    def first_with_kernels(self, capability: str, platform: WheelPlatform = "linux-x86_64") -> str | None:
-        """The oldest minor release whose wheels have code for a GPU."""
-        rows = (
-            row.torch
-            for row in self.archs.arch_lists
-            if row.platform == platform and kernel_for((*row.archs, *row.ptx), capability, row.cuda)
-        )
-        return min(rows, key=major_minor, default=None)
-
 
 def wheel_platform(platform: Platform | None) -> WheelPlatform | None:
     """How the tables of wheels name a platform."""

@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from envdoctor.api import Evidence, Install, Remedy
+from envdoctor.api import Evidence, Remedy
 from envdoctor_checks.driver.facts import PciDevices
 from envdoctor_checks.gpu.facts import GpuDevices
 from envdoctor_checks.python.facts import Distributions
 from envdoctor_checks.torch.advice import Advice
 from envdoctor_checks.torch.binaries import kernel_for
 from envdoctor_checks.torch.facts import TorchBuild, TorchCuda, TorchDevices
-from envdoctor_checks.torch.versions import is_official
+from envdoctor_checks.torch.versions import cuda_of_label, is_official
 
 
 class Gpu(msgspec.Struct, frozen=True):
@@ -43,8 +43,6 @@ def version_evidence(build: TorchBuild | None, packages: Distributions | None) -
 
 def torch_cuda(build: TorchBuild | None, version: str | None) -> str | None:
     """The CUDA that torch was built with, as far as the build or the version's label tell."""
-    from envdoctor_checks.torch.versions import cuda_of_label
-
     if build is not None:
         return build.torch_cuda
     return cuda_of_label(version.partition("+")[2]) if version else None
@@ -101,8 +99,3 @@ def runs(code: Iterable[str], capability: str, built_for: str | None) -> bool:
 def present(*remedies: Remedy | None) -> Iterator[Remedy]:
     """The remedies that there are."""
     return (each for each in remedies if each is not None)
-
-
-def reinstall(build: str, *requirements: str, why: str = "") -> Install:
-    """Install these again, over files that are damaged."""
-    return Install(requirements=requirements, build=build, reinstall=True, why=why)

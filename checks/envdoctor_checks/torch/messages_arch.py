@@ -22,7 +22,7 @@ def dotted(digits: str) -> str:
 
 
 @check.message(
-    r"(?P<gpu>\S.*?) with CUDA capability sm_(?P<cc>\d+) is not compatible with the current PyTorch installation"
+    r"(?P<gpu>\S.{0,120}?) with CUDA capability sm_(?P<cc>\d+) is not compatible with the current PyTorch installation"
     r"(?:\.?\s*The current PyTorch install supports CUDA capabilities (?P<archs>(?:(?:sm|compute)_\w+ ?)+))?",
     needles="is not compatible with the current pytorch",
     sample="NVIDIA RTX 9999 with CUDA capability sm_120 is not compatible with the current PyTorch installation.\n"
@@ -38,7 +38,7 @@ def not_compatible(match: re.Match[str]) -> ArchUnsupported:
 
 
 @check.message(
-    r"Found GPU\d+ (?P<gpu>.+?) which is of cuda capability (?P<cc>\d+\.\d+)\.?\s+PyTorch no longer supports this GPU because it is too old"
+    r"Found GPU\d+ (?P<gpu>.{1,120}?) which is of cuda capability (?P<cc>\d+\.\d+)\.?\s+PyTorch no longer supports this GPU because it is too old"
     r"(?:\.?\s+The minimum cuda capability (?:supported by this library|that we support) is (?P<low>\d+\.\d+))?",
     needles="which is of cuda capability",
     sample="    Found GPU0 Old Card which is of cuda capability 3.0.\n    PyTorch no longer supports this GPU because it is too old.\n"
@@ -51,7 +51,7 @@ def too_old(match: re.Match[str]) -> ArchUnsupported:
 
 
 @check.message(
-    r"Found GPU\d+ (?P<gpu>.+?) which is of cuda capability (?P<cc>\d+\.\d+)\.?\s+Minimum and Maximum cuda capability supported by this version of "
+    r"Found GPU\d+ (?P<gpu>.{1,120}?) which is of cuda capability (?P<cc>\d+\.\d+)\.?\s+Minimum and Maximum cuda capability supported by this version of "
     r"PyTorch is\s+\((?P<low>\d+\.\d+)\) - \((?P<high>\d+\.\d+)\)",
     needles="which is of cuda capability",
     sample="    Found GPU0 Some Card which is of cuda capability 6.1.\n"
@@ -67,7 +67,7 @@ def out_of_range(match: re.Match[str]) -> ArchUnsupported | None:
 
 
 @check.message(
-    r"Found GPU\d+ (?P<gpu>.+?) which is of compute capability \(CC\) (?P<cc>\d+\.\d+)\.(?P<rest>[\s\S]*)",
+    r"Found GPU\d+ (?P<gpu>.{1,120}?) which is of compute capability \(CC\) (?P<cc>\d+\.\d+)\.(?P<rest>[\s\S]*)",
     needles="which is of compute capability (cc)",
     sample="Found GPU0 Some Card which is of compute capability (CC) 6.1.\n"
     "The following list shows the CCs this version of PyTorch was built for and the hardware CCs it supports:\n"
@@ -112,7 +112,7 @@ def symbol_not_in_binary(match: re.Match[str]) -> NoKernelImage:
 
 
 @check.message(
-    r"Bfloat16 is only supported on GPUs with compute capability of at least 8\.0\. Your (?P<gpu>.+?) GPU has compute capability (?P<cc>\d+\.\d+)",
+    r"Bfloat16 is only supported on GPUs with compute capability of at least 8\.0\. Your (?P<gpu>.{1,120}?) GPU has compute capability (?P<cc>\d+\.\d+)",
     needles="bfloat16 is only supported on gpus",
     sample="ValueError: Bfloat16 is only supported on GPUs with compute capability of at least 8.0. Your Tesla T4 GPU has compute capability 7.5.",
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from envdoctor.api import (
     Confidence,
     Evidence,
@@ -97,8 +99,6 @@ def arch_not_in_build(
 
 
 def _with(needs: Needs, capability: str) -> Needs:
-    from msgspec import structs
-
     return structs.replace(needs, capabilities=(*needs.capabilities, capability))
 
 
