@@ -26,9 +26,7 @@ from envdoctor_checks.container.procfs import account, id_ranges, mount_lines
 
 WHOLE = 4 << 20
 """Bytes of a file of /proc that are read; 4000 mounts take a sixth of it."""
-GROUPS = (
-    r"/(?:docker|libpod|containerd|cri-containerd|crio|lxc|lxc\.payload)[-/.]|docker-[0-9a-f]{12}"
-)
+GROUPS = r"/(?:docker|libpod|containerd|cri-containerd|crio|lxc|lxc\.payload)[-/.]|docker-[0-9a-f]{12}"
 MARKERS = (
     ("/var/run/secrets/kubernetes.io", "kubernetes"),
     ("/.singularity.d", "apptainer"),

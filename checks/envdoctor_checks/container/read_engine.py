@@ -64,7 +64,9 @@ def _by_template(fields: list[str], lines: list[str]) -> dict[str, str]:
         split = line.split() if len(fields) > 1 else [line.strip()]
         pairs = list(zip(fields, split, strict=False))
         fits = len(split) == len(fields) and all(
-            re.match(VERSION, word) for name, word in pairs if name.endswith("Version") and "group" not in name
+            re.match(VERSION, word)
+            for name, word in pairs
+            if name.endswith("Version") and "group" not in name
         )
         if fits and split[0]:
             return {FIELDS[name]: word for name, word in pairs if name in FIELDS}

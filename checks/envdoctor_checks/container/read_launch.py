@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterator
 
 from envdoctor.api import FoundBlock, Source
-from envdoctor.text.words import program, words
 from envdoctor_checks.container.check import check
 from envdoctor_checks.container.facts import ImageVariables
-from envdoctor_checks.container.shell import inside
+from envdoctor_checks.container.shell import inside, words_of
 from envdoctor_checks.container.symptoms import DeviceRequested, Entered, Launched
 
 ENGINES = r"(?:docker|podman|nerdctl|apptainer|singularity|enroot)"
@@ -26,8 +25,8 @@ SHORT_WITH_VALUE = "uvewplhmacB"
 def launch(found: FoundBlock) -> Iterator[Launched | ImageVariables]:
     """``docker run`` and its kind, by their options; ``docker exec`` starts nothing."""
     command = found.command or ""
-    split = [word.text for word in words(command)]
-    engine = program(split[0])
+    split = words_of(command)
+    engine = split[0].rpartition("/")[2]
     if engine in ("docker", "podman", "nerdctl") and re.match(
         rf"{ENGINES}\s+(?:container\s+)?(?:exec|start)", command
     ):
@@ -131,10 +130,7 @@ def _bind(value: str) -> tuple[str, str] | None:
 IMAGE = r"^\s+image:\s*[\"']?(?P<image>[^\s\"'#]+)"
 USER = r"^\s+user:\s*[\"']?(?P<user>[^\s\"'#]+)"
 VOLUME = r"^\s+-\s*[\"']?(?P<source>[./~$][^:\s\"']*):(?P<target>/[^:\s\"']*)"
-CAPABILITIES = r"capabilities\"?:\s*\[(?P<list>[^\[\]]*)\]"
-GPU_ASKED = (
-    r"^\s+(?:-?\s*driver:\s*[\"']?(?:nvidia|cdi)|runtime:\s*[\"']?nvidia|gpus:|(?:-\s*)?nvidia\.com/gpu)|capabilities:.*\bgpu\b"
-)
+GPU_ASKED = r"^\s+(?:-?\s*driver:\s*[\"']?(?:nvidia|cdi)|runtime:\s*[\"']?nvidia|gpus:|(?:-\s*)?nvidia\.com/gpu)|capabilities:.*\bgpu\b"
 
 
 @check.reader(starts=r"^services:\s*$", max_lines=300)
@@ -157,8 +153,8 @@ def compose_file(found: FoundBlock) -> Iterator[Launched]:
 
 
 def _service(lines: list[str], found: FoundBlock) -> Launched:
-    def first(pattern: re.Pattern[str]) -> str | None:
-        return next((each[1] for each in map(pattern.match, lines) if each), None)
+    def first(pattern: str) -> str | None:
+        return next((each[1] for each in (re.match(pattern, line) for line in lines) if each), None)
 
     volumes = (re.match(VOLUME, line) for line in lines)
     return Launched(

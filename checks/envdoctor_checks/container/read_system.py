@@ -223,9 +223,7 @@ def selinux_mode(found: FoundBlock) -> Iterator[SelinuxMode]:
 
 
 KNOWN = (*SETTINGS, "net.core.bpf_jit_harden")
-ASSIGNED = (
-    r"^\s*(?P<name>" + "|".join(re.escape(name) for name in KNOWN) + r")\s*=\s*(?P<value>-?\d+)\s*$"
-)
+ASSIGNED = r"^\s*(?P<name>" + "|".join(re.escape(name) for name in KNOWN) + r")\s*=\s*(?P<value>-?\d+)\s*$"
 
 
 @check.reader(command=r"(?:\S*/)?(?:sysctl|cat)\b.*(?:userns|user_namespaces|bpf_jit_harden)")
@@ -254,9 +252,7 @@ def kernel_setting(found: FoundBlock) -> Iterator[KernelSettings | BpfJitHarden]
         yield KernelSettings(values=values, source=TEXT)
 
 
-NVIDIA = (
-    r"""\b(?P<name>NVIDIA_(?:VISIBLE_DEVICES|DRIVER_CAPABILITIES|REQUIRE_\w+|DISABLE_REQUIRE))["']?\s*(?:=|:\s)\s*["']?(?P<value>[^"'\n]*?)["',]*(?=\s+[A-Z][A-Z_]+=|\s*$|\s-)"""
-)
+NVIDIA = r"""\b(?P<name>NVIDIA_(?:VISIBLE_DEVICES|DRIVER_CAPABILITIES|REQUIRE_\w+|DISABLE_REQUIRE))["']?\s*(?:=|:\s)\s*["']?(?P<value>[^"'\n]*?)["',]*(?=\s+[A-Z][A-Z_]+=|\s*$|\s-)"""
 
 
 @check.reader(command=r"(?:printenv|echo)\s+\W*NVIDIA_\w+\W*$")

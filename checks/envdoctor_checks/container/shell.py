@@ -6,9 +6,6 @@ import re
 from collections.abc import Iterator
 
 from envdoctor.api import FoundBlock
-from envdoctor.text.commands import openings, simple_commands
-from envdoctor.text.scenes import container_looking
-from envdoctor.text.words import program, words
 
 QUIET = frozenset({"cd", "export", "set", "true", "sleep", "."})
 """Commands that print nothing."""
@@ -33,6 +30,9 @@ RUNNERS = frozenset(
 
 def inside(found: FoundBlock) -> bool:
     """Whether the block's output was printed in a container, as far as its command and its prompt tell."""
+    from envdoctor.text.commands import openings  # not when a live machine is looked at
+    from envdoctor.text.scenes import container_looking
+
     block = found.block
     if any(each is not None and each.kind == "container" for each in openings(block.command or "")):
         return True
@@ -47,6 +47,8 @@ def outputs(found: FoundBlock) -> Iterator[tuple[str, list[str]]]:
 
     Nothing is given where the lines cannot be told apart.
     """
+    from envdoctor.text.commands import simple_commands  # not when a live machine is looked at
+
     commands = [
         each for each in simple_commands(found.block.command or "") if _name(each) not in QUIET | RUNNERS
     ]
@@ -69,14 +71,20 @@ def _pipelines(typed: str, commands: list[str]) -> list[str]:
     return [each for each in commands if _name(each) not in later]
 
 
+def words_of(command: str) -> list[str]:
+    """The words of a command line, without their quotes."""
+    from envdoctor.text.words import words  # not when a live machine is looked at
+
+    return [word.text for word in words(command)]
+
+
 def _name(command: str) -> str:
-    split = words(command)
-    return program(split[0].text) if split else ""
+    return (words_of(command) or [""])[0].rpartition("/")[2]
 
 
 def arguments(command: str) -> list[str]:
     """The words after the command that are neither options nor redirections."""
-    return [word.text for word in words(command)[1:] if not word.text.startswith(("-", ">", "<", "2>"))]
+    return [word for word in words_of(command)[1:] if not word.startswith(("-", ">", "<", "2>"))]
 
 
 def only_reads(command: str, whole: str) -> bool:

@@ -162,11 +162,16 @@ def _dkms_builds(host: Host, module: str, release: str) -> list[DkmsBuild]:
 
 
 @check.probe(tier=Tier.QUICK)
-def secure_boot(host: Host) -> SecureBoot:
+def secure_boot(
+    host: Host, pci: PciDevices | Unavailable | None, module: KernelModule | Unavailable | None
+) -> SecureBoot | None:
     """The EFI variable: four bytes of attributes, then one that says whether Secure Boot is on."""
+    loaded = isinstance(module, KernelModule) and module.release is not None
     folder = "/sys/firmware/efi/efivars"
     path = f"{folder}/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
     if not host.names("/sys/firmware"):
+        if loaded or without_gpu(pci):
+            return None  # then it keeps no module out
         raise CouldNotLook(
             "/sys/firmware is hidden here, as in most containers", "mokutil --sb-state, on the host"
         )

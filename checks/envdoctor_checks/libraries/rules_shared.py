@@ -113,6 +113,10 @@ def _about_mkl(said: WrongMkl) -> tuple[str, str, tuple[Remedy, ...]]:
                 ),
             ),
         )
+    return _about_its_parts(said)
+
+
+def _about_its_parts(said: WrongMkl) -> tuple[str, str, tuple[Remedy, ...]]:
     what = (
         f"MKL cannot load its own part {said.name}"
         if said.problem == "kernels-missing"
