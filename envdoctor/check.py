@@ -83,8 +83,17 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
 def _evaluated(hint: Any, names: dict[str, Any]) -> Any:
     if not isinstance(hint, str):
         return hint
-    found = names.get(hint)  # most annotations are one name
-    return found if found is not None else eval(hint, names)  # noqa: S307 - the module's own annotation
+    found = names.get(hint)  # most annotations are one name, and most others stand many times in their module
+    if found is None:
+        _, known = _seen.setdefault(id(names), (names, {}))
+        if hint not in known:
+            known[hint] = eval(hint, names)  # noqa: S307 - the module's own annotation
+        found = known[hint]
+    return found
+
+
+_seen: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
+"""By the identity of a module's names, which are held here so that no other may take it: hint -> object."""
 
 
 def _where(function: Callable[..., Any]) -> str:

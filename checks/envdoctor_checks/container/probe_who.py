@@ -150,7 +150,7 @@ def _engine(host: Host) -> tuple[str | None, str]:
     told = host.environ.get("container") or (host.text("/run/systemd/container") or "").strip()
     if told:
         return NAMES.get(told, "other"), "container"
-    if "ENROOT_ROOTFS" in host.environ or "/enroot/" in host.environ.get("ENROOT_RUNTIME_PATH", ""):
+    if "ENROOT_ROOTFS" in host.environ:
         return "enroot", "ENROOT_ROOTFS"
     groups = host.text("/proc/self/cgroup") or ""
     if "kubepods" in groups:

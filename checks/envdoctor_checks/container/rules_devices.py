@@ -297,7 +297,7 @@ ALLOW_DEVICES = Run(
     caveat="All containers may then use all devices that they are given.",
 )
 WITHOUT_LABEL = Relaunch(
-    adds="--security-opt label=disable", why="which turns SELinux's separation off for this container alone"
+    adds="--security-opt label=disable", why="SELinux's separation is off for this container alone"
 )
 
 

@@ -24,7 +24,7 @@ from envdoctor_checks.container.advice import (
     START,
 )
 from envdoctor_checks.container.check import check
-from envdoctor_checks.container.facts import ContainerEngine, Mounts
+from envdoctor_checks.container.facts import ContainerEngine, ImageVariables, Mounts
 from envdoctor_checks.container.facts_host import (
     CdiSpecs,
     EngineInfo,
@@ -57,17 +57,10 @@ def driver_too_old_for_image(
     floor = floors.shipped_driver(wanted) if wanted else None
     speaks = f", the driver speaks CUDA {driver.driver_cuda}" if driver else ""
     remedies = [
-        Change(
-            title=f"use an image built for an older CUDA{f' (at most {driver.driver_cuda})' if driver else ''}",
-            reach=Reach.CONTAINER,
-            example=(
-                "FROM nvidia/cuda:<CUDA of the driver>-runtime-ubuntu22.04   # docker run with that tag",
-            ),
-            needs_restart="container",
-        ),
+        _older_image(driver),
         Relaunch(
             adds="-e NVIDIA_DISABLE_REQUIRE=1",
-            why="to start the older image's check aside, where the code inside runs on this driver (minor-version compatibility)",
+            why="leaves the check out, where the code inside runs on this driver by minor-version compatibility",
             caveat="It only silences the check: code that needs the newer driver then fails inside.",
         ),
         UpgradeDriver(floor=floor or "", why=f"the image asks for {said.condition}"),
@@ -80,6 +73,52 @@ def driver_too_old_for_image(
         remedies=tuple(remedies),
         breaks=(START,),
         shows=(START,),
+    )
+
+
+@driver_too_old_for_image.sign
+def _image_asks_for_more(
+    variables: ImageVariables, driver: DriverCuda, module: KernelModule | None
+) -> Findings:
+    """A container that runs all the same: by CDI, or with the check left out. Within a major it mostly works."""
+    required = variables.values.get("NVIDIA_REQUIRE_CUDA", "")
+    cuda = re.match(r"cuda>=(\d+)\.(\d+)", required)
+    speaks = tuple(int(each) for each in driver.driver_cuda.split(".")[:2] if each.isdecimal())
+    if cuda is None or len(speaks) < 2 or speaks >= (int(cuda[1]), int(cuda[2])):
+        return
+    if module is not None and module.release and _other_driver(required, module.release):
+        return
+    wanted = f"{cuda[1]}.{cuda[2]}"
+    yield Finding(
+        title=f"the image is for drivers of CUDA {wanted} and later, and this one speaks {driver.driver_cuda}",
+        severity=Severity.WARNING if speaks[0] < int(cuda[1]) else Severity.NOTE,
+        confidence=Confidence.LIKELY,
+        evidence=(
+            variables.shows("NVIDIA_REQUIRE_CUDA", required[:200]),
+            driver.shows("driver CUDA", driver.driver_cuda),
+        ),
+        remedies=(_older_image(driver), UpgradeDriver(why=f"the image asks for CUDA {wanted}")),
+    )
+
+
+def _other_driver(required: str, release: str) -> bool:
+    """Whether one of the alternatives after the first names a range that the driver lies in, whatever its brand."""
+    for alternative in required.split()[1:]:
+        bounds = re.findall(r"driver(>=|<)(\d+)", alternative)
+        branch = int(release.partition(".")[0])
+        if bounds and all(
+            branch >= int(each) if sign == ">=" else branch < int(each) for sign, each in bounds
+        ):
+            return True
+    return False
+
+
+def _older_image(driver: DriverCuda | None) -> Change:
+    return Change(
+        title=f"use an image built for an older CUDA{f' (at most {driver.driver_cuda})' if driver else ''}",
+        reach=Reach.CONTAINER,
+        example=("FROM nvidia/cuda:<CUDA of the driver>-runtime-ubuntu22.04   # docker run with that tag",),
+        needs_restart="container",
     )
 
 

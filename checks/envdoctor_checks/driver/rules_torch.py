@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 from envdoctor.api import (
@@ -29,7 +30,7 @@ from envdoctor_checks.driver.facts import (
 )
 from envdoctor_checks.driver.probe_calls import dotted
 from envdoctor_checks.driver.reasoning import CUDA, quoted
-from envdoctor_checks.driver.tables import CudaFloors
+from envdoctor_checks.driver.tables import CudaFloors, ForwardCompatibility
 from envdoctor_checks.gpu.facts import GpuDevices
 from envdoctor_checks.torch.facts import TorchBuild, TorchCuda
 from envdoctor_checks.torch.tables import PackageIndex, PackageIndexes, TorchReleases
@@ -51,6 +52,7 @@ def too_old_for_torch(
     init: CudaInit | None,
     gpus: GpuDevices | None,
     platform: Platform | None,
+    compat: ForwardCompatibility,
 ) -> Findings:
     """The driver is too old for the CUDA that this PyTorch was built with."""
     if torch.torch_cuda is None or (cuda is not None and cuda.available):
@@ -63,17 +65,24 @@ def too_old_for_torch(
         return
     what = f"driver {known}" if known else "the driver"
     speaks = spoken.driver_cuda if spoken else floors.native_cuda(known) if known else None
-    evidence = [torch.shows("PyTorch", f"{torch.version}, built for CUDA {torch.torch_cuda}")]
+    evidence = [torch.shows("PyTorch", _built(torch))]
     evidence += [fact.shows("driver release", known) for fact in (release or module,) if fact and known]
     evidence += [spoken.shows("the driver's CUDA", spoken.driver_cuda)] if spoken else []
     yield Finding(
         title=f"{what} is too old for PyTorch {torch.version}, which needs {_needed(floor, torch.torch_cuda)}",
         detail=_explained(torch.torch_cuda, floor, speaks),
         evidence=(*evidence, *_floor_row(floors, torch.torch_cuda, floor)),
-        remedies=_remedies(torch, torch.torch_cuda, floor, speaks, indexes, gpus),
+        remedies=(
+            *_remedies(torch, torch.torch_cuda, floor, speaks, indexes, gpus),
+            *_compat(torch.torch_cuda, known, gpus, compat),
+        ),
         breaks=(CUDA,),
         shows=(CUDA,) if cuda is not None else (),
     )
+
+
+def _built(torch: TorchBuild) -> str:
+    return f"{torch.version}, built for CUDA {torch.torch_cuda}" if torch.torch_cuda else f"{torch.version}"
 
 
 def _system(platform: Platform | None) -> Literal["linux", "windows"]:
@@ -129,8 +138,6 @@ def _remedies(
             floor or "", why=f"so that it speaks CUDA {torch_cuda.partition('.')[0]}", verify="nvidia-smi"
         )
     )
-    if gpus and any(_is_data_centre(gpu.name) for gpu in gpus.devices):
-        remedies.append(_compat(torch_cuda))
     return tuple(remedies)
 
 
@@ -139,10 +146,17 @@ def _is_data_centre(name: str) -> bool:
     return "GeForce" not in words and any(word in DATA_CENTRE for word in words)
 
 
-def _compat(torch_cuda: str) -> Run:
-    """Forward compatibility: a newer libcuda over the older module, on data-centre GPUs."""
+def _compat(
+    torch_cuda: str, driver: str | None, gpus: GpuDevices | None, compat: ForwardCompatibility
+) -> Iterator[Run]:
+    """Forward compatibility: a newer libcuda over the older module, on data-centre GPUs and the branches that have it."""
+    branch = int(driver.partition(".")[0]) if driver else None
+    if not gpus or not any(_is_data_centre(gpu.name) for gpu in gpus.devices):
+        return
+    if branch is not None and not compat.works(torch_cuda, branch):
+        return
     version = ".".join(torch_cuda.split(".")[:2])
-    return Run(
+    yield Run(
         title=f"or put the compatibility libraries cuda-compat-{version.replace('.', '-')} over this driver (data-centre GPUs)",
         commands=(
             f"apt-get install -y cuda-compat-{version.replace('.', '-')}",
@@ -222,6 +236,7 @@ def _said_too_old(
     module: KernelModule | None,
     gpus: GpuDevices | None,
     platform: Platform | None,
+    compat: ForwardCompatibility,
 ) -> Findings:
     """PyTorch, the CUDA runtime or another program says so."""
     found = next((each.found for each in said if each.found), None)
@@ -241,9 +256,12 @@ def _said_too_old(
         confidence=Confidence.CERTAIN if found or floor else Confidence.LIKELY,
         detail=_explained(torch_cuda, floor, speaks) if torch_cuda and floor else NEWER_MAJOR,
         evidence=quoted(*said[:2])
-        + ((torch.shows("PyTorch", torch.version),) if torch and torch.version else ())
+        + ((torch.shows("PyTorch", _built(torch)),) if torch and torch.version else ())
         + tuple(fact.shows("driver release", known) for fact in (release or module,) if fact and known),
-        remedies=_said_remedies(torch, torch_cuda, floor, speaks, indexes, gpus),
+        remedies=(
+            *_said_remedies(torch, torch_cuda, floor, speaks, indexes, gpus),
+            *(_compat(torch_cuda, known, gpus, compat) if torch_cuda and floor else ()),
+        ),
         breaks=(CUDA,),
         shows=(CUDA,),
         asks=() if known else (Ask("nvidia-smi", "which release and CUDA the driver has"),),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from envdoctor.api import Headline, Platform, Unavailable, Variables, View
-from envdoctor_checks.driver.facts import DeviceNodes, PciDevices
+from envdoctor_checks.driver.facts import DeviceNodes, NvmlInit, PciDevices
 from envdoctor_checks.gpu.check import check
 from envdoctor_checks.gpu.facts import (
     GpuDevices,
@@ -36,24 +37,31 @@ def applies(
     pci: PciDevices | Unavailable | None,
     nodes: DeviceNodes | Unavailable | None,
     devices: GpuDevices | Unavailable | None,
+    init: NvmlInit | Unavailable | None,
 ) -> str | None:
-    """Why there is nothing to check: another system, or a machine without a GPU of NVIDIA's."""
+    """Why there is nothing to check: another system, no GPU of NVIDIA's, or none that could be asked."""
     if not platform.is_linux:
         return f"NVIDIA's GPUs on {platform.system} are not looked at"
     if isinstance(devices, GpuDevices) or platform.wsl or not isinstance(pci, PciDevices):
         return None
-    none = not pci.gpus and isinstance(nodes, DeviceNodes) and not nodes.nodes
-    return "no NVIDIA GPU on this machine" if none else None
+    if not isinstance(nodes, DeviceNodes) or nodes.nodes:
+        return None
+    if not pci.gpus:
+        return "no NVIDIA GPU on this machine"
+    if isinstance(init, NvmlInit) and init.name == "NVML_ERROR_LIBRARY_NOT_FOUND":
+        return "neither the driver's libraries nor its device files are here"  # which the driver check judges
+    return None
 
 
 @check.headline
 def memory_row(memory: GpuMemory) -> Iterator[Headline]:
     """How much of the GPUs' memory is free."""
     if memory.gpus:
-        free = ", ".join(
-            f"{(row.total - row.used) / 1024:.0f} of {row.total / 1024:.0f} GiB" for row in memory.gpus[:8]
+        told = Counter(
+            f"{(row.total - row.used) / 1024:.0f} of {row.total / 1024:.0f} GiB" for row in memory.gpus
         )
-        yield Headline("GPU memory free", free, 41)
+        free = (f"{row} on each of {count} GPUs" if count > 1 else row for row, count in told.items())
+        yield Headline("GPU memory free", ", ".join(free), 41)
 
 
 @check.headline

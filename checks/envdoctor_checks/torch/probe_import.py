@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import structs
 
 from envdoctor.api import Host, Printed, Source, Target, TargetPaths, Tier, Unavailable
-from envdoctor.probing.child import ChildEnd, ChildResult, python_request
+from envdoctor.probing.child import Captured, ChildEnd, ChildResult, python_request
 from envdoctor.target import failure
 from envdoctor_checks.driver.facts import DeviceNodes, PciDevices
 from envdoctor_checks.libraries.facts import LoadedFile, LoadedLibraries, LoaderTrace, Lookup
@@ -59,6 +59,7 @@ def import_torch(
     request = python_request(target.python, SCRIPT, deadline=DEADLINE, env=environ, temporary_directory=True)
     result = host.run_child(structs.replace(request, max_output=OUTPUT))
     traced, said = split_trace(result.stderr.text)
+    result = structs.replace(result, stderr=Captured(text=said))  # the trace is none of its own words
     stages = {stage["stage"]: stage for stage in result.stages}
     yield from _import_facts(result, stages, said)
     yield from _cuda_facts(result, stages)
