@@ -86,11 +86,14 @@ def _consequences(findings: Sequence[FindingEntry]) -> dict[str, list[FindingEnt
 
 def gaps(checks: Iterable[CheckEntry]) -> tuple[Gap, ...]:
     """What could not be looked at, folded by reason: one dead child keeps a dozen facts from us."""
+    checks = tuple(checks)
     names: dict[tuple[str, str], list[str]] = {}
+    told = tuple(missed.reason for check in checks for missed in check.missed)
     for check in checks:
         for missed in check.missed:
             names.setdefault((missed.reason, missed.would_allow), []).append(missed.fact)
-        if not check.missed and check.outcome in ("could-not-check", "partly"):
+        blind = not check.missed and check.outcome in ("could-not-check", "partly")
+        if blind and not check.reason.endswith(told):  # a fact of another check's, told with that one
             names.setdefault((check.reason, check.would_allow), []).append(check.name)
     return tuple(Gap(tuple(who), reason, allow) for (reason, allow), who in names.items())
 

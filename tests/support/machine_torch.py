@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -299,6 +300,18 @@ def fails_to_import(tree: Tree, exception: str, message: str, path: str, before:
         {"stage": "import", "at": 0.31, "ok": False, **told, "traceback": before + told["traceback"]},
         {"stage": "maps", "text": ""},
     )
+    missing = re.search(r"lib[\w.]+\.so\.\d+", before + message)
+    by = path.replace("__init__.py", "lib/libtorch_global_deps.so")
+    if missing is not None:
+        tree.answers.trace = "".join(_search_in_vain(missing[0], by))
+
+
+def _search_in_vain(name: str, by: str) -> Iterator[str]:
+    """The loader's account of a search that came to its end."""
+    tag = "      4242:\t"
+    yield f"{tag}file={name} [0];  needed by {by} [0]\n"
+    yield f"{tag}find library={name} [0]; searching\n"
+    yield f"{tag} search cache=/etc/ld.so.cache\n"
 
 
 def _wheel_files(tree: Tree, made: Environment) -> Iterator[tuple[str, str]]:

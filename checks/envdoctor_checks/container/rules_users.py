@@ -58,7 +58,7 @@ def uid_without_passwd_entry(
         detail=f"getpass.getuser() looks at {', '.join(NAME_VARIABLES)}, then at the passwd file, and raises when both are silent. "
         "torch.compile names its cache directory by it.",
         evidence=(entry.shows(f"/etc/passwd, UID {entry.uid}", "no entry"), variables.evidence("USER")),
-        remedies=_name_it(),
+        remedies=_name_it(entry.uid),
         breaks=(Outcome("compile"),) if hurts else (),
     )
 
@@ -77,13 +77,13 @@ def _name_asked_for(said: UidNotFound, fatal: tuple[UidNotFound, ...]) -> Findin
         detail="The container was started with a UID that the image does not know. Programs that ask for the user's name fail; "
         "files can be read and written all the same.",
         evidence=(said.evidence(),),
-        remedies=_name_it(),
+        remedies=_name_it(said.uid),
         breaks=(JOB,) if said.fatal else (),
         shows=(JOB,) if said.fatal else (),
     )
 
 
-def _name_it() -> tuple[SetVariable | Relaunch | Change, ...]:
+def _name_it(uid: int | None) -> tuple[SetVariable | Relaunch | Change, ...]:
     return (
         SetVariable(name="USER", value="me", why="getpass.getuser() is content with any of USER and LOGNAME"),
         SetVariable(
@@ -99,7 +99,7 @@ def _name_it() -> tuple[SetVariable | Relaunch | Change, ...]:
         Change(
             title="or make the user in the image",
             reach=Reach.CONTAINER,
-            example=("RUN useradd --uid 1000 --create-home me   # Dockerfile",),
+            example=(f"RUN useradd --uid {1000 if uid is None else uid} --create-home me   # Dockerfile",),
             needs_restart="container",
         ),
     )

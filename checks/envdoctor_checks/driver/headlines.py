@@ -21,20 +21,35 @@ from envdoctor_checks.gpu.facts import GpuDevices
 
 @check.headline
 def driver(
-    module: KernelModule | None, release: DriverRelease | None, cuda: DriverCuda | None, init: CudaInit | None
+    module: KernelModule | None,
+    release: DriverRelease | None,
+    cuda: DriverCuda | None,
+    init: CudaInit | None,
+    libraries: UserLibraries | None,
 ) -> Iterator[Headline]:
     """``580.65.06 (CUDA 13.0), open kernel modules``."""
     number = release.release if release else module.release if module else None
     if number is None:
-        if cuda is not None:
-            yield Headline("driver", f"release not known (CUDA {cuda.driver_cuda})", order=20)
-        elif module is not None:
-            yield Headline("driver", "none", order=20)
+        yield from _without_module(module, cuda, libraries)
         return
     spoken = f" (CUDA {cuda.driver_cuda})" if cuda else ""
     flavour = f", {module.flavour} kernel modules" if module and module.flavour else ""
     failed = f", cuInit: {init.name}" if init and init.code > 0 else ""
     yield Headline("driver", f"{number}{spoken}{flavour}{failed}", order=20)
+
+
+def _without_module(
+    module: KernelModule | None, cuda: DriverCuda | None, libraries: UserLibraries | None
+) -> Iterator[Headline]:
+    """The libraries may be there without the module."""
+    own = (each.release for each in libraries.libraries if each.kind == "driver") if libraries else ()
+    installed = next((each for each in own if each is not None), None)
+    if installed is not None and module is not None:
+        yield Headline("driver", f"{installed}, kernel module not loaded", order=20)
+    elif cuda is not None:
+        yield Headline("driver", f"release not known (CUDA {cuda.driver_cuda})", order=20)
+    elif module is not None:
+        yield Headline("driver", "none", order=20)
 
 
 @check.headline

@@ -111,8 +111,9 @@ def _import_facts(
 
 
 def where_it_hung(said: str) -> str | None:
-    """The innermost Python line of faulthandler's dump of the thread that was at work."""
-    frames = re.findall(r'File "([^"]+)", line (\d+) in (\S+)', said)
+    """The innermost Python line of faulthandler's dump of the thread that was at work, the import system's own aside."""
+    every = re.findall(r'File "([^"]+)", line (\d+) in (\S+)', said)
+    frames = [frame for frame in every if not frame[0].startswith("<frozen ")] or every
     return f"{frames[0][0]}, line {frames[0][1]}, in {frames[0][2]}" if frames else None
 
 
