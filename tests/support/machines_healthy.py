@@ -73,6 +73,31 @@ def h100x8(tree: Tree) -> Environment:
 
 
 @healthy()
+def h100x8_at_work(tree: Tree) -> Environment:
+    """The same in the middle of a job on two nodes: memory full, clocks held by the power limit, the store's port open."""
+    made = h100x8(tree)
+    gpu.scenario(
+        tree,
+        "h100x8",
+        "memory.used_mib = 71204\nutilization.gpu = 99\nutilization.memory = 61\ntemperature.gpu = 64\npower.usage_mw = 691200\n"
+        "clock.sm = 1755\nclock.graphics = 1755\nclocks.reasons = 0x4\nprocesses.compute = 40000:71000\nprocess.40000.name = python\n",
+    )
+    tree.environ |= {
+        "WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8", "RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0",
+        "MASTER_ADDR": "10.11.4.21", "MASTER_PORT": "29500", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "0,1,2,3,4,5,6,7",
+        "NCCL_SOCKET_IFNAME": "eno1", "GLOO_SOCKET_IFNAME": "eno1", "NCCL_IB_HCA": "mlx5_0,mlx5_1,mlx5_2,mlx5_3", "NCCL_DEBUG": "WARN",
+        "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True", "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
+    }  # fmt: skip
+    tree.answers.names["10.11.4.21"] = ("10.11.4.21",)
+    tree.file(
+        "/proc/net/tcp",
+        "  sl  local_address rem_address   st tx_queue rx_queue\n"
+        "   0: 15040B0A:733C 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1001        0 88112\n",
+    )
+    return made
+
+
+@healthy()
 def a100(tree: Tree) -> Environment:
     """A virtual server with one A100, driver 550: CUDA 12.4 spoken, CUDA 12.8 wheels."""
     made = training_server(tree, "gpu-vm-1")
