@@ -22,13 +22,16 @@ def check_entries(
     checks: Sequence[Check], facts: Facts, judgement: Judgement, looked: Looked | None
 ) -> tuple[CheckEntry, ...]:
     """One row per check; `looked` is None for recorded machines and pasted text."""
-    return tuple(_entry(check, facts, judgement, looked) for check in checks)
+    not_here = {check.name: reason for check in checks if (reason := _not_applicable(check, facts))}
+    return tuple(_entry(check, facts, judgement, looked, not_here) for check in checks)
 
 
-def _entry(check: Check, facts: Facts, judgement: Judgement, looked: Looked | None) -> CheckEntry:
+def _entry(
+    check: Check, facts: Facts, judgement: Judgement, looked: Looked | None, not_here: dict[str, str]
+) -> CheckEntry:
     missed = _missed(check, facts)
     not_tried = [each for each in looked.not_tried if _area(each.probe) == check.name] if looked else []
-    outcome, reason, allow = _outcome(check, facts, judgement, missed)
+    outcome, reason, allow = _outcome(check, facts, judgement, missed, not_here)
     if outcome == "not-asked" and not_tried:
         reason = f"none of its probes was tried: {not_tried[0].reason}"
     if outcome == "not-applicable":
@@ -66,19 +69,22 @@ def _missed(check: Check, facts: Facts) -> tuple[Missed, ...]:
 
 
 def _outcome(
-    check: Check, facts: Facts, judgement: Judgement, missed: tuple[Missed, ...]
+    check: Check,
+    facts: Facts,
+    judgement: Judgement,
+    missed: tuple[Missed, ...],
+    not_here: dict[str, str],
 ) -> tuple[CheckOutcome, str, str]:
     """The outcome, its reason, what would allow more. ``ok`` comes last, when nothing speaks against it."""
     if any(
         each.check == check.name and each.finding.severity is not Severity.NOTE for each in judgement.findings
     ):
         return "problem", "", ""
-    not_here = _not_applicable(check, facts)
-    if not_here is not None:
-        return "not-applicable", not_here, ""
+    if check.name in not_here:
+        return "not-applicable", not_here[check.name], ""
     known = any(_area(type(fact).fact_name) == check.name for fact in facts)
     judged = any(rule.id in judgement.judged for rule in check.rules)
-    gap = _gap(check, judgement, missed)
+    gap = _gap(check, judgement, missed, not_here)
     has_facts_of_its_own = bool(check.probes or check.readers)
     if not known and (missed or (gap and not judged)):
         return "could-not-check", *(gap or ("", ""))
@@ -89,8 +95,13 @@ def _outcome(
     return "ok", "", ""
 
 
-def _gap(check: Check, judgement: Judgement, missed: tuple[Missed, ...]) -> tuple[str, str] | None:
-    """The weightiest reason why something of this check is not judged, and what would allow it."""
+def _gap(
+    check: Check, judgement: Judgement, missed: tuple[Missed, ...], not_here: dict[str, str]
+) -> tuple[str, str] | None:
+    """The weightiest reason why something of this check is not judged, and what would allow it.
+
+    A fact of another check that does not apply here is no gap: there is nothing of it to look at.
+    """
     if missed:
         return missed[0].reason, missed[0].would_allow
     for rule in check.rules:
@@ -98,7 +109,7 @@ def _gap(check: Check, judgement: Judgement, missed: tuple[Missed, ...]) -> tupl
             return f"the rule {rule.id} crashed: {judgement.crashed[rule.id]}", ""
     for rule in check.rules:
         skipped = judgement.skipped.get(rule.id)
-        if skipped is not None and skipped.unavailable:
+        if skipped is not None and skipped.unavailable and _area(skipped.unavailable) not in not_here:
             return f"{rule.id} {skipped.reason}", skipped.would_allow
     return None
 

@@ -16,7 +16,7 @@ import pytest
 from tests.support import machines
 from tests.support.cases import MACHINES, doctor
 from tests.support.machines_broken import BROKEN
-from tests.support.machines_healthy import HEALTHY
+from tests.support.machines_contained import HEALTHY
 
 if TYPE_CHECKING:
     from pathlib import Path

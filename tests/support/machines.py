@@ -21,7 +21,7 @@ from tests.support import fake_driver
 from tests.support.cases import MACHINES, doctor
 from tests.support.machine_tree import Parts, Tree
 from tests.support.machines_broken import BROKEN
-from tests.support.machines_healthy import HEALTHY
+from tests.support.machines_contained import HEALTHY
 
 RECORDED_AT = "2026-11-20T09:30:00Z"
 RELEASE = "1.0.0"

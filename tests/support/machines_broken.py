@@ -9,6 +9,7 @@ import msgspec
 from envdoctor.probing.child import ChildEnd
 from tests.support import machine_driver as gpu
 from tests.support import machine_parts as parts
+from tests.support import machines_contained as contained
 from tests.support import machines_healthy as healthy
 from tests.support.machine_torch import (
     NO_DRIVER,
@@ -116,7 +117,7 @@ def library_mismatch(tree: Tree) -> None:
 @broken("container/gpu-not-requested", "--gpus")
 def container_without_nodes(tree: Tree) -> None:
     """A container with the driver's libraries bound in by hand, and none of its device files."""
-    made = healthy.with_gpu(tree, healthy.cuda_container(tree, "runtime"))
+    made = contained.with_gpu(tree, contained.cuda_container(tree, "runtime"))
     for name in ("nvidia0", "nvidiactl", "nvidia-uvm", "nvidia-uvm-tools"):
         tree.remove(f"/dev/{name}")
     gpu.scenario(tree, "a100", "driver_cuda = 12080\nfail.nvmlInit* = 9\nfail.cuInit = 100\n")
@@ -215,7 +216,7 @@ def cudnn_shadowed(tree: Tree) -> None:
 @broken("host/shm-too-small", "--shm-size|--ipc=host", "warning")
 def shm_too_small(tree: Tree) -> None:
     """A job of eight processes in a container with docker's 64 MiB of /dev/shm."""
-    made = healthy.cuda_container(tree, "runtime")
+    made = contained.cuda_container(tree, "runtime")
     gpu.mounted_driver(tree, "580.65.06", gpu.H100_SXM)
     gpu.scenario(tree, "h100x8")
     tree.environ |= {"WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "8", "LOCAL_RANK": "0", "RANK": "0"}
@@ -306,7 +307,7 @@ def nodes_not_ours(tree: Tree) -> None:
 @broken("container/gpu-not-requested", "--gpus")
 def job_without_gpus(tree: Tree) -> None:
     """A training job in a CUDA container that was started without --gpus on a host that has GPUs."""
-    made = healthy.cuda_container(tree, "runtime")
+    made = contained.cuda_container(tree, "runtime")
     gpu.module(tree, "570.133.20", "open")
     gpu.gpus(tree, gpu.A100, told=False)
     tree.environ |= {
@@ -336,7 +337,7 @@ def torch_crashes(tree: Tree) -> None:
 @broken("container/uid-without-passwd-entry", "passwd|USER|--user", "warning")
 def uid_without_a_name(tree: Tree) -> None:
     """A container run with --user 1042 that the image knows no name for."""
-    healthy.with_gpu(tree, healthy.cuda_container(tree, "devel"))
+    contained.with_gpu(tree, contained.cuda_container(tree, "devel"))
     tree.runs_as(1042, 1042, cwd="/workspace")
     tree.folder("/workspace", 1042, 1042)
     del tree.environ["HOME"]
