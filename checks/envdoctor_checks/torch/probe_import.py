@@ -166,7 +166,8 @@ def _library_facts(
     source = Source("child", "import torch under LD_DEBUG=libs,files")
     table = wheel_libraries()
     if "maps" in stages:
-        files = tuple(_loaded(stages["maps"]["text"], table))
+        cuda = str(stages.get("import", {}).get("torch_cuda") or "")
+        files = tuple(_loaded(stages["maps"]["text"], table, cuda.partition(".")[0]))
         yield LoadedLibraries(files=files, source=Source("file", "/proc/PID/maps"))
     else:
         yield Unavailable(LoadedLibraries.fact_name, "the child did not come to read its maps")
@@ -178,22 +179,26 @@ def _library_facts(
         )
 
 
-def _loaded(text: str, table: WheelLibraries) -> Iterator[LoadedFile]:
+def _loaded(text: str, table: WheelLibraries, cuda_major: str) -> Iterator[LoadedFile]:
     from envdoctor.probing import maps  # here: a quick run imports no torch
 
     for mapped in maps.parse(text):
         name = mapped.path.rpartition("/")[2]
         match = re.match(WATCHED, name)
         if match and mapped.executable:
-            yield LoadedFile(path=mapped.path, library=match[1], owner=_owner(mapped.path, name, table))
+            yield LoadedFile(path=mapped.path, library=match[1], owner=_owner(mapped.path, name, table, cuda_major))
 
 
-def _owner(path: str, name: str, table: WheelLibraries) -> str | None:
-    """The distribution into whose folder of site-packages the file belongs."""
+def _owner(path: str, name: str, table: WheelLibraries, cuda_major: str) -> str | None:
+    """The distribution into whose folder of site-packages the file belongs.
+
+    cuDNN's wheels of several CUDA majors share folder and SONAME: torch's own major decides.
+    """
     if "-packages/" not in path:
         return None
-    rows = table.owners(name)
-    return next((row.distribution for row in rows if f"/{row.folder}/" in path), None)
+    rows = [row for row in table.owners(name) if f"/{row.folder}/" in path]
+    rows.sort(key=lambda row: str(row.cuda_major) != cuda_major)
+    return rows[0].distribution if rows else None
 
 
 def _lookups(traced: list[str]) -> Iterator[Lookup]:
