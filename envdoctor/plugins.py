@@ -129,7 +129,9 @@ def verify(check: Check) -> None:
         re.compile(message.regex)
     for name, kind in check.symptom_types().items():
         if "kind" in kind.__struct_fields__:
-            raise PluginError(f"the symptom {name!r} has a field 'kind', which names the symptom in recordings")
+            raise PluginError(
+                f"the symptom {name!r} has a field 'kind', which names the symptom in recordings"
+            )
     for reader in check.readers:
         for pattern in (reader.command, reader.starts, reader.ends):
             re.compile(pattern)

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--slow", action="store_true", help="also run the tests that take more than a few seconds")
+    parser.addoption(
+        "--slow", action="store_true", help="also run the tests that take more than a few seconds"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

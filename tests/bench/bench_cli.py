@@ -27,11 +27,18 @@ ImportError: libcudart.so.12: cannot open shared object file: No such file or di
 DOCTOR = (sys.executable, "-m", "envdoctor")
 
 
-def timed(argv: tuple[str, ...], text: str = "", environ: Mapping[str, str] | None = None) -> tuple[float, float]:
+def timed(
+    argv: tuple[str, ...], text: str = "", environ: Mapping[str, str] | None = None
+) -> tuple[float, float]:
     """Wall seconds of one run, and the peak memory in MiB of its own process (not of its children)."""
     started = time.perf_counter()
     process = subprocess.Popen(
-        argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True, env=environ
+        argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environ,
     )
     assert process.stdin is not None
     process.stdin.write(text)
@@ -42,7 +49,11 @@ def timed(argv: tuple[str, ...], text: str = "", environ: Mapping[str, str] | No
 
 
 def compare(
-    name: str, ours: Callable[[], tuple[float, float]], theirs: Callable[[], tuple[float, float]], limit: float, rounds: int
+    name: str,
+    ours: Callable[[], tuple[float, float]],
+    theirs: Callable[[], tuple[float, float]],
+    limit: float,
+    rounds: int,
 ) -> None:
     """Interleave both and print the ratio of their medians beside the limit that was set for it."""
     pairs = [(ours(), theirs()) for _ in range(rounds)]
@@ -65,7 +76,13 @@ def main() -> None:
         return timed((sys.executable, "-c", "pass"))
 
     compare("--version : python -c pass", lambda: timed((*DOCTOR, "--version")), nothing, 4, rounds)
-    compare("explain one traceback : python -c pass", lambda: timed((*DOCTOR, "explain", "-"), TRACEBACK), nothing, 15, rounds)
+    compare(
+        "explain one traceback : python -c pass",
+        lambda: timed((*DOCTOR, "explain", "-"), TRACEBACK),
+        nothing,
+        15,
+        rounds,
+    )
     if not options.target:
         print("no --target with torch: check is not measured")
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 
 from envdoctor.api import CouldNotLook, Host, Source, Stat, Tier
 from envdoctor_checks.kernel.check import check
@@ -74,10 +75,8 @@ def _looked_at(host: Host, kind: CacheKind, path: str, via: str) -> CacheDirecto
     nearest, status, barred = _nearest(host, path)
     space = None
     if not barred:
-        try:
+        with suppress(OSError):  # it went away, or its file system does not tell: what stat said must do
             space = host.space(nearest)
-        except OSError:
-            pass  # it went away, or its file system does not tell: what stat said must do
     return CacheDirectory(
         kind=kind,
         path=path,

@@ -47,9 +47,28 @@ CUDA_HEADERS = (
     "cudnn_version.h", "nccl.h", "cusparseLt.h", "texture_types.h", "math_constants.h",
 )  # fmt: skip
 CUDA_FOLDERS = ("nv/", "cuda/", "thrust/", "cub/", "crt/", "nvtx3/", "cooperative_groups/", "cccl/")
-WHEELS = {"cudnn.h": "nvidia-cudnn", "cudnn_version.h": "nvidia-cudnn", "nccl.h": "nvidia-nccl", "cusparseLt.h": "nvidia-cusparselt"}
+WHEELS = {
+    "cudnn.h": "nvidia-cudnn",
+    "cudnn_version.h": "nvidia-cudnn",
+    "nccl.h": "nvidia-nccl",
+    "cusparseLt.h": "nvidia-cusparselt",
+}
 """Headers that are not the toolkit's own, and the wheels that bring them."""
-LINKED = ("cudart", "cudart_static", "cudadevrt", "cublas", "cublasLt", "cusparse", "cusolver", "curand", "cufft", "nvrtc", "nvToolsExt", "nvJitLink", "nppc")
+LINKED = (
+    "cudart",
+    "cudart_static",
+    "cudadevrt",
+    "cublas",
+    "cublasLt",
+    "cusparse",
+    "cusolver",
+    "curand",
+    "cufft",
+    "nvrtc",
+    "nvToolsExt",
+    "nvJitLink",
+    "nppc",
+)
 """Libraries of the toolkit that extensions are linked with."""
 
 
@@ -71,10 +90,16 @@ def toolkit_remedies(cuda: str | None, platform: Platform | None = None) -> tupl
         installer = Change(
             title=f"install the CUDA toolkit {release or 'of torch.version.cuda'} from developer.nvidia.com/cuda-toolkit-archive, and start a new terminal",
             reach=Reach.HOST,
-            example=(rf'setx CUDA_PATH "C:\Program Files\NVIDIA GPU Computing Toolkit\CUDA\v{release or "12.8"}"',),
+            example=(
+                rf'setx CUDA_PATH "C:\Program Files\NVIDIA GPU Computing Toolkit\CUDA\v{release or "12.8"}"',
+            ),
         )
         return (installer,)
-    wanted = f"cuda-toolkit={release}" if release else "cuda-toolkit=$(python -c 'import torch; print(torch.version.cuda)')"
+    wanted = (
+        f"cuda-toolkit={release}"
+        if release
+        else "cuda-toolkit=$(python -c 'import torch; print(torch.version.cuda)')"
+    )
     conda = Run(
         title="install the whole toolkit into the conda environment, and point CUDA_HOME there",
         commands=(f"conda install -y -c nvidia {wanted}", 'export CUDA_HOME="$CONDA_PREFIX"'),
@@ -119,7 +144,9 @@ def cuda_headers_missing(
     own: tuple[Remedy, ...] = ()
     if wheel:
         suffix = f"-cu{major_minor(cuda)[0]}" if cuda else ""
-        own = (Install((wheel + suffix,), why="it brings the header; CPATH must then name its include folder"),)
+        own = (
+            Install((wheel + suffix,), why="it brings the header; CPATH must then name its include folder"),
+        )
     yield Finding(
         title=f"CUDA's header {said.header} is not on the include path",
         detail="torch's wheels and CUDA's runtime images bring libraries, not headers: what is compiled against CUDA needs the toolkit, or the -devel image.",
@@ -148,14 +175,19 @@ def cuda_toolkit_incomplete(
     yield Finding(
         title=f"the CUDA toolkit at {toolkit.root} has nvcc, and lacks {len(toolkit.missing)} of the parts that extensions are built with",
         severity=Severity.WARNING if used else Severity.NOTE,
-        evidence=(toolkit.shows("toolkit", toolkit.root), toolkit.shows("missing", ", ".join(toolkit.missing))),
+        evidence=(
+            toolkit.shows("toolkit", toolkit.root),
+            toolkit.shows("missing", ", ".join(toolkit.missing)),
+        ),
         remedies=toolkit_remedies(cuda, platform)[1:] or toolkit_remedies(cuda, platform),
         breaks=(BUILD,),
     )
 
 
 @cuda_toolkit_incomplete.sign
-def _part_not_found(said: ToolkitPartNotFound, nvcc: Nvcc | None, build: TorchBuild | None, platform: Platform | None) -> Findings:
+def _part_not_found(
+    said: ToolkitPartNotFound, nvcc: Nvcc | None, build: TorchBuild | None, platform: Platform | None
+) -> Findings:
     cuda = nvcc.nvcc_cuda if nvcc is not None else build.torch_cuda if build is not None else None
     yield Finding(
         title=f"the CUDA toolkit in use has no {said.part}",
@@ -167,7 +199,9 @@ def _part_not_found(said: ToolkitPartNotFound, nvcc: Nvcc | None, build: TorchBu
 
 
 @cuda_toolkit_incomplete.sign
-def _not_linked(said: LinkLibraryNotFound, nvcc: Nvcc | None, build: TorchBuild | None, platform: Platform | None) -> Findings:
+def _not_linked(
+    said: LinkLibraryNotFound, nvcc: Nvcc | None, build: TorchBuild | None, platform: Platform | None
+) -> Findings:
     if said.library not in LINKED:
         return
     cuda = nvcc.nvcc_cuda if nvcc is not None else build.torch_cuda if build is not None else None
@@ -198,7 +232,13 @@ def cuda_home_wrong(
     """CUDA_HOME leads nowhere, or there is no nvcc where it leads."""
     use = use_of(tuple(each for each in work if each.what in ("extension", "nvcc")), packages, gpus, build)
     by_variable = toolkit.found_via in ("CUDA_HOME", "CUDA_PATH")
-    if use is None or toolkit.nvcc is not None or not by_variable or build is None or build.torch_cuda is None:
+    if (
+        use is None
+        or toolkit.nvcc is not None
+        or not by_variable
+        or build is None
+        or build.torch_cuda is None
+    ):
         return
     what = "a folder without nvcc" if toolkit.exists else "a folder that is not there"
     yield Finding(
@@ -224,9 +264,13 @@ def _said(
     where = f": {said.path} is not there" if said.path else ""
     colon = said.path is not None and said.path.startswith(":")
     yield Finding(
-        title=f"nvcc was not found{where}" if where else "CUDA_HOME is not set, and no CUDA toolkit was found",
+        title=f"nvcc was not found{where}"
+        if where
+        else "CUDA_HOME is not set, and no CUDA toolkit was found",
         subject="variable:CUDA_HOME",
-        detail="CUDA_HOME is one folder, not a list: the colon that stands before it is part of the path." if colon else "torch's wheels bring no nvcc: what is built with CUDA needs a toolkit of the same major release as torch's CUDA.",
+        detail="CUDA_HOME is one folder, not a list: the colon that stands before it is part of the path."
+        if colon
+        else "torch's wheels bring no nvcc: what is built with CUDA needs a toolkit of the same major release as torch's CUDA.",
         evidence=(said.evidence(), *([home] if home else []), *known),
         remedies=toolkit_remedies(build.torch_cuda if build is not None else None, platform),
         breaks=(BUILD,),
@@ -235,7 +279,9 @@ def _said(
 
 
 @check.rule
-def nvcc_torch_mismatch(nvcc: Nvcc, build: TorchBuild, indexes: PackageIndexes, platform: Platform | None) -> Findings:
+def nvcc_torch_mismatch(
+    nvcc: Nvcc, build: TorchBuild, indexes: PackageIndexes, platform: Platform | None
+) -> Findings:
     """nvcc's CUDA major is not the one torch was built with, so extensions cannot be built."""
     if build.torch_cuda is None or major_minor(nvcc.nvcc_cuda)[0] == major_minor(build.torch_cuda)[0]:
         return
@@ -250,14 +296,24 @@ def nvcc_torch_mismatch(nvcc: Nvcc, build: TorchBuild, indexes: PackageIndexes, 
 
 
 def _one_cuda(
-    nvcc: str | None, torch: str | None, build: TorchBuild | None, indexes: PackageIndexes, platform: Platform | None
+    nvcc: str | None,
+    torch: str | None,
+    build: TorchBuild | None,
+    indexes: PackageIndexes,
+    platform: Platform | None,
 ) -> tuple[Remedy, ...]:
     other = torch_for(nvcc, build, indexes) if nvcc else None
     return (*toolkit_remedies(torch, platform), *([other] if other else []))
 
 
 @nvcc_torch_mismatch.sign
-def _refused(said: CudaMismatch, build: TorchBuild | None, nvcc: Nvcc | None, indexes: PackageIndexes, platform: Platform | None) -> Findings:
+def _refused(
+    said: CudaMismatch,
+    build: TorchBuild | None,
+    nvcc: Nvcc | None,
+    indexes: PackageIndexes,
+    platform: Platform | None,
+) -> Findings:
     found = said.nvcc_cuda or (nvcc.nvcc_cuda if nvcc is not None else None)
     torch = said.torch_cuda or (build.torch_cuda if build is not None else None)
     yield Finding(
@@ -270,14 +326,23 @@ def _refused(said: CudaMismatch, build: TorchBuild | None, nvcc: Nvcc | None, in
 
 
 @check.rule
-def mixed_cuda_toolchains(toolkit: CudaToolkit, headers: CudaHeaders, nvcc: Nvcc, build: TorchBuild | None) -> Findings:
+def mixed_cuda_toolchains(
+    toolkit: CudaToolkit, headers: CudaHeaders, nvcc: Nvcc, build: TorchBuild | None
+) -> Findings:
     """nvcc and the headers that it reads come from different CUDA releases."""
-    if major_minor(headers.headers_cuda) == major_minor(nvcc.nvcc_cuda) or build is None or build.torch_cuda is None:
+    if (
+        major_minor(headers.headers_cuda) == major_minor(nvcc.nvcc_cuda)
+        or build is None
+        or build.torch_cuda is None
+    ):
         return
     yield Finding(
         title=f"nvcc is of CUDA {release_line(nvcc.nvcc_cuda)}, the headers beside it of {headers.headers_cuda}",
         severity=Severity.WARNING if toolkit.found_via in ("CUDA_HOME", "CUDA_PATH") else Severity.NOTE,
-        evidence=(nvcc.shows("nvcc", f"{nvcc.nvcc_cuda} {nvcc.path or ''}".strip()), headers.shows("CUDART_VERSION", headers.headers_cuda)),
+        evidence=(
+            nvcc.shows("nvcc", f"{nvcc.nvcc_cuda} {nvcc.path or ''}".strip()),
+            headers.shows("CUDART_VERSION", headers.headers_cuda),
+        ),
         remedies=toolkit_remedies(build.torch_cuda),
         breaks=(BUILD,),
     )
@@ -285,11 +350,22 @@ def mixed_cuda_toolchains(toolkit: CudaToolkit, headers: CudaHeaders, nvcc: Nvcc
 
 @mixed_cuda_toolchains.sign
 def _they_say_so(
-    said: HeadersDiffer, nvcc: Nvcc | None, headers: CudaHeaders | None, packages: Distributions | None, build: TorchBuild | None
+    said: HeadersDiffer,
+    nvcc: Nvcc | None,
+    headers: CudaHeaders | None,
+    packages: Distributions | None,
+    build: TorchBuild | None,
 ) -> Findings:
     wheels = _wheels(packages)
-    cuda = (headers.headers_cuda if headers is not None else None) or wheels.get("runtime") or (build.torch_cuda if build else None)
-    seen = [*_known(nvcc), *([headers.shows("CUDART_VERSION", headers.headers_cuda)] if headers is not None else [])]
+    cuda = (
+        (headers.headers_cuda if headers is not None else None)
+        or wheels.get("runtime")
+        or (build.torch_cuda if build else None)
+    )
+    seen = [
+        *_known(nvcc),
+        *([headers.shows("CUDART_VERSION", headers.headers_cuda)] if headers is not None else []),
+    ]
     if packages is not None:
         seen += [packages.shows(f"nvidia-cuda-{part}", version) for part, version in wheels.items()]
     yield Finding(
@@ -328,7 +404,9 @@ def _aligned(packages: Distributions | None, cuda: str | None) -> tuple[Install,
 
 
 @check.rule
-def host_compiler_too_new_for_nvcc(compiler: HostCompiler, nvcc: Nvcc, toolchains: Toolchains, build: TorchBuild | None) -> Findings:
+def host_compiler_too_new_for_nvcc(
+    compiler: HostCompiler, nvcc: Nvcc, toolchains: Toolchains, build: TorchBuild | None
+) -> Findings:
     """The host's C++ compiler is newer than this nvcc accepts."""
     row = toolchains.release(nvcc.nvcc_cuda)
     if row is None or build is None or build.torch_cuda is None:
@@ -353,7 +431,10 @@ def _older_compiler(family: str, newest: str | None) -> tuple[Remedy, ...]:
     package = f"clang-{number}" if family == "clang" else f"g++-{number}"
     environment = Run(
         title=f"tell nvcc to use {program}",
-        commands=(f"export CC={program.replace('++', '') if family == 'clang' else f'gcc-{number}'} CXX={program}", f'export NVCC_PREPEND_FLAGS="-ccbin {program}" CUDAHOSTCXX={program}'),
+        commands=(
+            f"export CC={program.replace('++', '') if family == 'clang' else f'gcc-{number}'} CXX={program}",
+            f'export NVCC_PREPEND_FLAGS="-ccbin {program}" CUDAHOSTCXX={program}',
+        ),
         reach=Reach.SHELL,
     )
     conda = Run(
@@ -364,16 +445,23 @@ def _older_compiler(family: str, newest: str | None) -> tuple[Remedy, ...]:
     dnf = f"dnf install -y gcc-toolset-{number}-gcc-c++ || dnf install -y gcc{number}-c++"
     install = Run(
         title=f"install {package} beside the newer one",
-        commands=(f"apt-get install -y {package}", dnf) if family == "gcc" else (f"apt-get install -y {package}",),
+        commands=(f"apt-get install -y {package}", dnf)
+        if family == "gcc"
+        else (f"apt-get install -y {package}",),
         reach=Reach.HOST,
         needs_root=True,
     )
-    newer = Change(title="or use a newer CUDA toolkit of the same major release, whose nvcc takes this compiler", reach=Reach.HOST)
+    newer = Change(
+        title="or use a newer CUDA toolkit of the same major release, whose nvcc takes this compiler",
+        reach=Reach.HOST,
+    )
     return (environment, conda, install, newer)
 
 
 @host_compiler_too_new_for_nvcc.sign
-def _refuses(said: HostCompilerRefused, compiler: HostCompiler | None, nvcc: Nvcc | None, toolchains: Toolchains) -> Findings:
+def _refuses(
+    said: HostCompilerRefused, compiler: HostCompiler | None, nvcc: Nvcc | None, toolchains: Toolchains
+) -> Findings:
     newest = said.newest or _newest(nvcc, said.nvcc_cuda, toolchains)
     if said.family == "glibc":
         title = "this nvcc does not understand the headers of the system's newer C library"
@@ -414,14 +502,20 @@ def _older_studio() -> tuple[Remedy, ...]:
     toolset = Change(
         title="choose an older toolset of Visual Studio for this build, or install one in its installer",
         reach=Reach.SHELL,
-        example=(r'call "C:\Program Files\Microsoft Visual Studio\2022\Community\VC\Auxiliary\Build\vcvars64.bat" -vcvars_ver=14.38',),
+        example=(
+            r'call "C:\Program Files\Microsoft Visual Studio\2022\Community\VC\Auxiliary\Build\vcvars64.bat" -vcvars_ver=14.38',
+        ),
     )
     allow = Run(
         title="or, at your own risk, have nvcc go on all the same",
         commands=("set NVCC_PREPEND_FLAGS=-allow-unsupported-compiler",),
         reach=Reach.SHELL,
     )
-    return (toolset, allow, Change(title="or install a newer CUDA toolkit of the same major release", reach=Reach.HOST))
+    return (
+        toolset,
+        allow,
+        Change(title="or install a newer CUDA toolkit of the same major release", reach=Reach.HOST),
+    )
 
 
 def _known(nvcc: Nvcc | None) -> tuple[Evidence, ...]:

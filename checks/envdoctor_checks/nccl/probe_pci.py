@@ -19,7 +19,18 @@ SWITCHES = ("SrcValid", "TransBlk", "ReqRedir", "CmpltRedir", "UpstreamFwd", "Eg
 """Bits of the ACS control register, from the lowest, as lspci names them."""
 REDIRECT = ("ReqRedir", "CmpltRedir")
 OPTIONS = ("iommu", "intel_iommu", "amd_iommu", "iommu.passthrough", "pcie_acs_override", "pci")
-GUESTS = ("qemu", "kvm", "vmware", "virtualbox", "xen", "amazon ec2", "google", "bochs", "openstack", "virtual machine")
+GUESTS = (
+    "qemu",
+    "kvm",
+    "vmware",
+    "virtualbox",
+    "xen",
+    "amazon ec2",
+    "google",
+    "bochs",
+    "openstack",
+    "virtual machine",
+)
 MAX_CHANNELS = 64
 
 

@@ -18,9 +18,7 @@ SYSTEM_FILE = "/etc/nccl.conf"
 @check.probe(tier=Tier.QUICK)
 def nccl_settings(host: Host) -> NcclSettings:
     """Environment variables win over the user's file, and that over /etc: NCCL overwrites nothing that is set."""
-    found = [
-        Setting(name, value) for name, value in sorted(host.environ.items()) if name.startswith("NCCL_")
-    ]
+    found = [Setting(name, value) for name, value in sorted(host.environ.items()) if name.startswith("NCCL_")]
     files = []
     missing = None
     named = host.environ.get("NCCL_CONF_FILE", "")
@@ -90,7 +88,14 @@ class _Loader:
         self._host = host
         self._path = [each for each in host.environ.get("LD_LIBRARY_PATH", "").split(":") if each]
         multiarch = f"{host.machine}-linux-gnu"
-        self._defaults = [f"/lib/{multiarch}", f"/usr/lib/{multiarch}", "/lib64", "/usr/lib64", "/lib", "/usr/lib"]
+        self._defaults = [
+            f"/lib/{multiarch}",
+            f"/usr/lib/{multiarch}",
+            "/lib64",
+            "/usr/lib64",
+            "/lib",
+            "/usr/lib",
+        ]
         self._cached = _cache(host)
 
     def find(self, name: str, more: tuple[str, ...] = ()) -> str | None:
@@ -103,7 +108,9 @@ class _Loader:
         cached = self._cached.get(name)
         if cached and self._is_there(cached):
             return cached
-        return next((f"{folder}/{name}" for folder in self._defaults if self._is_there(f"{folder}/{name}")), None)
+        return next(
+            (f"{folder}/{name}" for folder in self._defaults if self._is_there(f"{folder}/{name}")), None
+        )
 
     def missing(self, path: str) -> Iterator[str]:
         """Names in its DT_NEEDED that are nowhere."""

@@ -14,7 +14,9 @@ LAST = ("docker", "lo", "virbr")
 """Taken in this order where there is nothing else."""
 
 
-def chosen(interfaces: Iterable[Interface], setting: str | None, family: str | None = None) -> tuple[Interface, ...]:
+def chosen(
+    interfaces: Iterable[Interface], setting: str | None, family: str | None = None
+) -> tuple[Interface, ...]:
     """The interfaces that NCCL takes for `NCCL_SOCKET_IFNAME` = `setting`, the first of them for its bootstrap.
 
     A setting of one character or none counts as not set, as in NCCL. `family`: NCCL_SOCKET_FAMILY.
@@ -33,7 +35,11 @@ def in_order(interfaces: Iterable[Interface], family: str | None = None) -> tupl
     """Those that are running and have an address: first all with IPv4, then those with IPv6 only, ``::1`` apart."""
     running = [each for each in interfaces if each.up is not False]
     four = [each for each in running if each.addresses is None or any("." in each for each in each.addresses)]
-    six = [each for each in running if any(":" in address and address != "::1" for address in each.addresses or ())]
+    six = [
+        each
+        for each in running
+        if any(":" in address and address != "::1" for address in each.addresses or ())
+    ]
     wanted = {"AF_INET": four, "AF_INET6": six}.get((family or "").strip(), [*four, *six])
     return tuple({each.name: each for each in wanted}.values())
 

@@ -186,7 +186,9 @@ def _loaded(text: str, table: WheelLibraries, cuda_major: str) -> Iterator[Loade
         name = mapped.path.rpartition("/")[2]
         match = re.match(WATCHED, name)
         if match and mapped.executable:
-            yield LoadedFile(path=mapped.path, library=match[1], owner=_owner(mapped.path, name, table, cuda_major))
+            yield LoadedFile(
+                path=mapped.path, library=match[1], owner=_owner(mapped.path, name, table, cuda_major)
+            )
 
 
 def _owner(path: str, name: str, table: WheelLibraries, cuda_major: str) -> str | None:
