@@ -56,8 +56,9 @@ class Answers:
 
     def run(self, request: ChildRequest) -> ChildResult:
         """In place of starting it."""
-        if request.argv[1:] == ("--version",) and request.argv[0] in self.versions:
-            said = Captured(text=self.versions[request.argv[0]])
+        program = self.host.resolve(request.argv[0]) if self.host is not None else ""
+        if request.argv[1:] == ("--version",) and program in self.versions:
+            said = Captured(text=self.versions[program])
             return ChildResult(end=ChildEnd.ANSWERED, argv=request.argv, exit_code=0, stdout=said)
         words = request.argv
         script = words[words.index("-c") + 2] if "-c" in words else ""

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 import msgspec
 
 from envdoctor.api import Evidence, Outcome, Platform, Reach, Remedy, Run, Severity
+from envdoctor.tables import major_minor
 from envdoctor_checks.gpu.facts import GpuDevices
-from envdoctor_checks.kernel.facts import CompileStages, Stage
+from envdoctor_checks.kernel.facts import CompileStages, Nvcc, Stage
 from envdoctor_checks.kernel.symptoms import CompileFailed, CompilerAtWork
 from envdoctor_checks.python.facts import Distributions
 from envdoctor_checks.torch.facts import TorchBuild
@@ -117,3 +118,13 @@ def said_by(stages: CompileStages, stage: Stage) -> Evidence:
 XCODE = Run(
     title="install Apple's command line tools", commands=("xcode-select --install",), reach=Reach.HOST
 )
+
+
+def nvcc_evidence(nvcc: Nvcc | None) -> tuple[Evidence, ...]:
+    """nvcc's release and place, where they are known."""
+    return (nvcc.shows("nvcc", f"{nvcc.nvcc_cuda} {nvcc.path or ''}".strip()),) if nvcc is not None else ()
+
+
+def release_line(cuda: str | None) -> str:
+    """``12.4.131`` -> ``12.4``; empty where it is not known."""
+    return ".".join(map(str, major_minor(cuda))) if cuda else ""

@@ -31,7 +31,7 @@ RIGHTS = {14: "IPC_LOCK", 23: "SYS_NICE"}
 @check.probe(tier=Tier.QUICK)
 def rdma_devices(host: Host) -> RdmaDevices:
     """Every port of every device in sysfs."""
-    ports = []
+    ports: list[RdmaPort] = []
     for device in host.names(CLASS, MAX_PORTS) or ():
         for port in host.names(f"{CLASS}/{device}/ports") or ():
             if port.isdigit() and len(ports) < MAX_PORTS:

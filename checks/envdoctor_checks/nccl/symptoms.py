@@ -208,7 +208,7 @@ class CollectiveFailed(Symptom, frozen=True):
     """NCCL's own error codes, which tell that it failed and not why."""
 
     symptom_name: ClassVar[str] = "nccl.collective-failed"
-    kind: Literal["system", "internal", "cuda", "usage", "argument", "remote"]
+    error_class: Literal["system", "internal", "cuda", "usage", "argument", "remote"]
 
 
 class CollectiveTimedOut(Symptom, frozen=True):

@@ -1,0 +1,371 @@
+"""Rules about the folders in which compilers keep what they made."""
+
+from __future__ import annotations
+
+from envdoctor.api import (
+    Ask,
+    AskAdministrator,
+    Change,
+    Confidence,
+    Evidence,
+    Finding,
+    Findings,
+    Platform,
+    Reach,
+    Remedy,
+    Run,
+    Severity,
+)
+from envdoctor_checks.container.symptoms import WriteRefused
+from envdoctor_checks.gpu.facts import GpuDevices
+from envdoctor_checks.kernel.check import check
+from envdoctor_checks.kernel.facts import CacheDirectories, CacheDirectory, CacheKind
+from envdoctor_checks.kernel.paths import NAMES, VARIABLES, cache_root, kind_of
+from envdoctor_checks.kernel.reasoning import BUILD, COMPILE, KERNEL, Use, own_folder, remove, use_of
+from envdoctor_checks.kernel.symptoms import (
+    CacheAtWork,
+    CacheCleared,
+    CacheEntryBroken,
+    CacheFileGone,
+    CompilerAtWork,
+    CublasNotInitialized,
+    NvFolderListed,
+    SegmentNotMapped,
+)
+from envdoctor_checks.python.facts import Distributions
+from envdoctor_checks.torch.facts import TorchBuild
+
+SHARED = ("/tmp/", "/var/tmp/", "/dev/shm/")
+"""Where everybody may make a folder, so that one who may not write there meets another user's."""
+
+
+def elsewhere(kind: CacheKind, why: str) -> Run:
+    """A folder of one's own in the place of the cache."""
+    folder = "/var/tmp/cuda-cache-$(id -u)" if kind == "cuda" else f"$HOME/.cache/{kind}-$(id -u)"
+    return own_folder(VARIABLES[kind], folder, why)
+
+
+def hand_over(path: str) -> Run:
+    """Take the folder back, where it is one's own by right."""
+    return Run(
+        title="or make the folder yours again",
+        commands=(f'chown -R "$(id -u):$(id -g)" {path}',),
+        reach=Reach.HOST,
+        needs_root=True,
+    )
+
+
+def _use(
+    work: tuple[CompilerAtWork, ...],
+    packages: Distributions | None,
+    gpus: GpuDevices | None,
+    build: TorchBuild | None,
+) -> Use | None:
+    """A folder that is not used yet is at most a warning: it may never be."""
+    use = use_of(work, packages, gpus, build)
+    if use is None or use.severity is not Severity.ERROR:
+        return use
+    return Use(Severity.WARNING, use.evidence)
+
+
+def _seen(fact: CacheDirectories, row: CacheDirectory) -> Evidence:
+    where = row.path if row.exists else f"{row.nearest} (above {row.path})"
+    return fact.shows(where, f"owner {row.owner}, mode {row.mode or 'unknown'}, this user {fact.uid}")
+
+
+@check.rule
+def cache_dir_not_writable(
+    caches: CacheDirectories,
+    work: tuple[CompilerAtWork, ...],
+    packages: Distributions | None,
+    gpus: GpuDevices | None,
+    build: TorchBuild | None,
+) -> Findings:
+    """A compile cache cannot be written by this user."""
+    use = _use(work, packages, gpus, build)
+    for row in caches.directories:
+        foreign = row.exists and row.owner not in (None, caches.uid) and not row.read_only
+        if row.writable or row.kind == "cuda" or foreign or use is None:
+            continue
+        yield Finding(
+            title=f"{NAMES[row.kind]} cannot be written{': its file system is read-only' if row.read_only else ''}",
+            subject=f"path:{row.path}",
+            severity=use.severity,
+            evidence=(_seen(caches, row), *use.evidence),
+            remedies=(elsewhere(row.kind, "one that this user may write"),),
+            breaks=(COMPILE,),
+        )
+
+
+@cache_dir_not_writable.sign
+def _write_refused(said: WriteRefused) -> Findings:
+    kind = kind_of(said.path)
+    if kind is None or kind == "cuda" or _is_foreign(said):
+        return
+    root = cache_root(said.path, kind)
+    outcome = BUILD if kind in ("extensions", "flashinfer") else COMPILE
+    own: tuple[Remedy, ...] = () if said.why == "read-only" else (hand_over(root),)
+    yield Finding(
+        title=f"{NAMES[kind]} cannot be written{': its file system is read-only' if said.why == 'read-only' else ''}",
+        subject=f"path:{root}",
+        evidence=(said.evidence(),),
+        remedies=(elsewhere(kind, "one that this user may write"), *own),
+        breaks=(outcome,),
+        shows=(outcome,),
+    )
+
+
+def _is_foreign(said: WriteRefused) -> bool:
+    return said.why == "permission" and said.path.startswith(SHARED)
+
+
+@check.rule
+def cache_dir_owned_by_other_user(
+    caches: CacheDirectories,
+    work: tuple[CompilerAtWork, ...],
+    packages: Distributions | None,
+    gpus: GpuDevices | None,
+    build: TorchBuild | None,
+) -> Findings:
+    """A compile cache belongs to another user, who made it first."""
+    use = _use(work, packages, gpus, build)
+    for row in caches.directories:
+        foreign = row.exists and row.owner not in (None, caches.uid) and not row.read_only
+        if row.writable or row.kind == "cuda" or not foreign or use is None:
+            continue
+        yield Finding(
+            title=f"{NAMES[row.kind]} belongs to another user (UID {row.owner})",
+            subject=f"path:{row.path}",
+            severity=use.severity,
+            evidence=(_seen(caches, row), *use.evidence),
+            remedies=(elsewhere(row.kind, "each user needs one"), hand_over(row.path)),
+            breaks=(COMPILE,),
+        )
+
+
+@cache_dir_owned_by_other_user.sign
+def _foreign(said: WriteRefused) -> Findings:
+    kind = kind_of(said.path)
+    if kind is None or kind == "cuda" or not _is_foreign(said):
+        return
+    root = cache_root(said.path, kind)
+    outcome = BUILD if kind in ("extensions", "flashinfer") else COMPILE
+    yield Finding(
+        title=f"{NAMES[kind]}, {root}, was made by another user",
+        subject=f"path:{root}",
+        detail="Its name does not tell users apart, or root ran the program first.",
+        evidence=(said.evidence(),),
+        remedies=(elsewhere(kind, "each user needs one"), hand_over(root)),
+        confidence=Confidence.LIKELY,
+        breaks=(outcome,),
+        shows=(outcome,),
+        asks=(Ask(command=f"ls -ld {root}", decides="whose folder it is"),),
+    )
+
+
+@check.rule
+def cache_dir_noexec(
+    caches: CacheDirectories,
+    work: tuple[CompilerAtWork, ...],
+    packages: Distributions | None,
+    gpus: GpuDevices | None,
+    build: TorchBuild | None,
+) -> Findings:
+    """A compile cache lies on a file system that is mounted noexec, so nothing in it can be loaded."""
+    use = _use(work, packages, gpus, build)
+    for row in caches.directories:
+        if not row.noexec or row.kind == "cuda" or use is None:
+            continue
+        yield Finding(
+            title=f"{NAMES[row.kind]} lies on a file system that is mounted noexec",
+            subject=f"path:{row.path}",
+            severity=use.severity,
+            evidence=(caches.shows(row.path, "noexec"), *use.evidence),
+            remedies=no_noexec(row.kind, row.path),
+            breaks=(COMPILE,),
+        )
+
+
+def no_noexec(kind: CacheKind, path: str) -> tuple[Remedy, ...]:
+    """Another folder, or another mount option."""
+    allow = AskAdministrator(
+        what="or mount that file system with exec",
+        commands=(f'mount -o remount,exec "$(findmnt -no TARGET -T {path})"',),
+    )
+    return (elsewhere(kind, "on a file system from which programs may run"), allow)
+
+
+@cache_dir_noexec.sign
+def _not_mapped(said: SegmentNotMapped) -> Findings:
+    kind = kind_of(said.path)
+    if kind is None and not said.path.startswith(SHARED):
+        return
+    root = cache_root(said.path, kind) if kind is not None else said.path.rpartition("/")[0]
+    temporary = Run(
+        title="keep temporary files on a file system from which programs may run",
+        commands=('export TMPDIR="$HOME/.cache/tmp"', 'mkdir -p "$TMPDIR"'),
+        reach=Reach.SHELL,
+        needs_restart="process",
+    )
+    both = "triton" if kind == "inductor" and "/triton/" in said.path else None
+    moved = (
+        (own_folder("TRITON_CACHE_DIR", "$HOME/.cache/triton-$(id -u)", "Triton's part of it"),)
+        if both
+        else ()
+    )
+    outcome = BUILD if kind in ("extensions", "flashinfer") else COMPILE
+    yield Finding(
+        title=f"{root} lies on a file system that is mounted noexec: what was compiled there cannot be loaded",
+        subject=f"path:{root}",
+        evidence=(said.evidence(),),
+        remedies=(*no_noexec(kind, root)[:1], *moved, *no_noexec(kind, root)[1:])
+        if kind is not None
+        else (temporary,),
+        confidence=Confidence.CERTAIN if kind is not None else Confidence.LIKELY,
+        breaks=(outcome,),
+        shows=(outcome,),
+        asks=(Ask(command=f"findmnt -T {root}", decides="whether its options say noexec"),),
+    )
+
+
+@check.rule
+def cache_stale(
+    said: CacheEntryBroken,
+    used: tuple[CacheAtWork, ...],
+    work: tuple[CompilerAtWork, ...],
+    platform: Platform | None,
+) -> Findings:
+    """An entry of a compile cache was made for another Python, driver or release, or was cut short."""
+    launcher = said.what in ("cuda_utils", "__triton_launcher")
+    if not launcher and not used:
+        return
+    kinds: list[CacheKind] = ["triton"] if launcher else sorted({each.kind for each in used})
+    on_windows = launcher or (platform is not None and platform.system == "windows")
+    removals = [_remove(kind, windows=on_windows) for kind in kinds]
+    yield Finding(
+        title=f"an entry of {NAMES[kinds[0]]} cannot be loaded ({said.what})",
+        detail="It was compiled for another Python or other libraries than those of today; the cache does not notice."
+        if launcher
+        else "It was cut short when it was written: by a full disk, a killed program, or two programs at once.",
+        evidence=(said.evidence(),),
+        remedies=tuple(removals),
+        confidence=Confidence.LIKELY,
+        breaks=(COMPILE,),
+        shows=(COMPILE,),
+    )
+
+
+def _remove(kind: CacheKind, *, windows: bool) -> Run:
+    if windows:
+        places = {"triton": r"%USERPROFILE%\.triton\cache", "inductor": r"%TEMP%\torchinductor_%USERNAME%"}
+        return remove(places.get(kind, r"%LOCALAPPDATA%\torch_extensions"), NAMES[kind], windows=True)
+    places = {
+        "triton": '"${TRITON_CACHE_DIR:-$HOME/.triton/cache}"',
+        "inductor": '"${TORCHINDUCTOR_CACHE_DIR:-/tmp/torchinductor_$USER}"',
+        "extensions": '"${TORCH_EXTENSIONS_DIR:-$HOME/.cache/torch_extensions}"',
+        "flashinfer": '"$HOME/.cache/flashinfer"',
+        "cuda": '"${CUDA_CACHE_PATH:-$HOME/.nv/ComputeCache}"',
+    }
+    return remove(places[kind], NAMES[kind])
+
+
+@check.rule
+def cache_wiped_in_use(
+    gone: tuple[CacheFileGone, ...],
+    cleared: tuple[CacheCleared, ...],
+    work: tuple[CompilerAtWork, ...],
+    used: tuple[CacheAtWork, ...],
+) -> Findings:
+    """A compile cache was emptied, or its disk taken away, while a program was using it."""
+    if not gone:
+        return
+    path = next((each.path for each in gone if each.path), "")
+    if not path and not cleared and not any(each.what == "inductor" for each in work):
+        return
+    kind = (kind_of(path) if path else None) or (kind_of(cleared[0].path) if cleared else None) or "inductor"
+    other = [each for each in (kind_of(each.path) for each in cleared) if each and each != kind]
+    private = [elsewhere(each, "a cache for this job alone") for each in dict.fromkeys([kind, *other])]
+    if kind == "inductor" and not other:
+        private.append(elsewhere("triton", "and Triton's with it"))
+    keep = Change(
+        title="do not remove a shared cache while programs run: let clean-up wait until they have ended, or delete by age",
+        reach=Reach.HOST,
+        example=("find <cache> -type f -atime +7 -delete",),
+    )
+    confidence = Confidence.CERTAIN if cleared else Confidence.LIKELY if path else Confidence.POSSIBLE
+    yield Finding(
+        title=f"files of {NAMES[kind]} disappeared while a program was using them",
+        evidence=(gone[0].evidence(), *(each.evidence() for each in cleared[:1])),
+        remedies=(*private, keep),
+        confidence=confidence,
+        breaks=(COMPILE,),
+        shows=(COMPILE,),
+    )
+
+
+@check.rule
+def compute_cache_not_writable(
+    caches: CacheDirectories,
+    work: tuple[CompilerAtWork, ...],
+    packages: Distributions | None,
+    gpus: GpuDevices | None,
+    build: TorchBuild | None,
+) -> Findings:
+    """CUDA's own cache of compiled PTX, ~/.nv, cannot be used by this user."""
+    use = use_of(work, packages, gpus, build)
+    for row in caches.directories:
+        if row.kind != "cuda" or row.writable or use is None:
+            continue
+        foreign = row.exists and row.owner not in (None, caches.uid)
+        yield Finding(
+            title=f"CUDA's own cache {row.path} {'belongs to another user' if foreign else 'cannot be written'}",
+            subject=f"path:{row.path}",
+            severity=Severity.WARNING if foreign and gpus is not None and gpus.devices else Severity.NOTE,
+            detail="Where PTX must be compiled, it is compiled anew in every process; some libraries do not start at all.",
+            evidence=(_seen(caches, row),),
+            remedies=compute_cache(cache_root(row.path, "cuda"), foreign=foreign),
+            breaks=(KERNEL,),
+        )
+
+
+def compute_cache(path: str, *, foreign: bool) -> tuple[Remedy, ...]:
+    """Another place for it, or the old one handed over."""
+    moved = elsewhere("cuda", "one that this user may write")
+    if not foreign:
+        return (moved,)
+    gone = remove(
+        path,
+        "the folder, which root or another user made (sudo, or a container that ran as root)",
+        needs_root=True,
+    )
+    return (hand_over(path), gone, moved)
+
+
+@compute_cache_not_writable.sign
+def _nv_listed(said: NvFolderListed, cublas: tuple[CublasNotInitialized, ...]) -> Findings:
+    if not cublas or said.owner != "root" or (len(said.mode) > 8 and said.mode[8] == "w"):
+        return
+    yield Finding(
+        title="~/.nv, CUDA's own cache of compiled kernels, belongs to root, and cuBLAS cannot start",
+        detail="The program was once run with sudo and kept the user's home; since then this user cannot use the cache.",
+        evidence=(said.evidence(), cublas[0].evidence()),
+        remedies=compute_cache("~/.nv", foreign=True),
+        confidence=Confidence.LIKELY,
+        breaks=(KERNEL,),
+        shows=(KERNEL,),
+    )
+
+
+@compute_cache_not_writable.sign
+def _nv_refused(said: WriteRefused) -> Findings:
+    if kind_of(said.path) != "cuda":
+        return
+    root = cache_root(said.path, "cuda")
+    yield Finding(
+        title=f"CUDA's own cache {root} cannot be written",
+        subject=f"path:{root}",
+        evidence=(said.evidence(),),
+        remedies=compute_cache(root, foreign=said.why == "permission"),
+        breaks=(KERNEL,),
+        shows=(KERNEL,),
+    )
