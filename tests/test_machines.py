@@ -64,15 +64,8 @@ def loud(found: tuple[FindingEntry, ...]) -> list[str]:
 @pytest.mark.parametrize("name", HEALTHY)
 def test_a_healthy_machine_is_not_accused(name: str) -> None:
     told = report(name)
-    assert loud(told.findings) == []
-    assert [each.id for each in told.findings if each.severity != "note" and not _of_a_note(each, told)] == []
+    assert [f"{each.id}: {each.title}" for each in told.findings if each.severity != "note"] == []
     assert told.summary.exit_code == 0, told.checks
-
-
-def _of_a_note(entry: FindingEntry, told: Report) -> bool:
-    """What follows from a note follows from what was meant: a container in CI without a GPU."""
-    notes = {each.id for each in told.findings if each.severity == "note"}
-    return entry.role == "consequence" and set(entry.consequence_of) <= notes
 
 
 @pytest.mark.parametrize("name", HEALTHY)

@@ -225,10 +225,11 @@ def shm_too_small(tree: Tree) -> None:
     imports(tree, made, TORCH_2_8, (healthy.H100,) * 8)
 
 
-@broken("kernel/cache-dir-owned-by-other-user", "TORCHINDUCTOR_CACHE_DIR")
+@broken("kernel/cache-dir-owned-by-other-user", "TORCHINDUCTOR_CACHE_DIR", "warning")
 def cache_of_another_user(tree: Tree) -> None:
-    """A shared server whose Inductor cache, named for all users alike, belongs to the one who came first."""
-    healthy.h100_pcie(tree)
+    """A shared server with vLLM, whose Inductor cache, named for all users alike, belongs to the one who came first."""
+    made = healthy.h100_pcie(tree)
+    wheel(tree, made.site, "vllm", "0.10.1", ("torch==2.8.0",))
     tree.environ["TORCHINDUCTOR_CACHE_DIR"] = "/scratch/inductor"
     tree.folder("/scratch/inductor", 1017, 1017, "0755")
 

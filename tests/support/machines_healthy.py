@@ -86,6 +86,7 @@ def h100x8_at_work(tree: Tree) -> Environment:
         "MASTER_ADDR": "10.11.4.21", "MASTER_PORT": "29500", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "0,1,2,3,4,5,6,7",
         "NCCL_SOCKET_IFNAME": "eno1", "GLOO_SOCKET_IFNAME": "eno1", "NCCL_IB_HCA": "mlx5_0,mlx5_1,mlx5_2,mlx5_3", "NCCL_DEBUG": "WARN",
         "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True", "TORCH_NCCL_ASYNC_ERROR_HANDLING": "1",
+        "TORCHELASTIC_RUN_ID": "none", "TORCHELASTIC_USE_AGENT_STORE": "True",
     }  # fmt: skip
     tree.answers.names["10.11.4.21"] = ("10.11.4.21",)
     tree.file(

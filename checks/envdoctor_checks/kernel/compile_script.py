@@ -44,7 +44,7 @@ def tell(stage, started):
     ok = False
     if process is not None:
         text, _ = process.communicate()
-        output = text.decode("utf-8", "replace")
+        output = text.decode("utf-8", "replace").replace(FOLDER + os.sep, "")
         ok = process.returncode == 0
     answer(stage, ok=ok, command=" ".join(whole), output="" if ok else output[:4000])
     return ok
@@ -57,7 +57,7 @@ def load(name):
     try:
         got = ctypes.CDLL(os.path.join(FOLDER, name)).answer()
     except Exception as error:
-        answer("load", ok=False, command="dlopen", output=str(error)[:4000])
+        answer("load", ok=False, command="dlopen", output=str(error).replace(FOLDER + os.sep, "")[:4000])
         return
     answer("load", ok=got == 42, command="dlopen", output="" if got == 42 else "the function answered %d" % got)
 

@@ -70,7 +70,7 @@ def entry_broken(match: re.Match[str]) -> CacheEntryBroken:
 def cache_at_work(match: re.Match[str]) -> CacheAtWork:
     """Frames of the code that makes the folders and writes the files."""
     kind = next(name for name, value in match.groupdict().items() if value)
-    return CacheAtWork(kind=kind)  # type: ignore[arg-type] # the groups are named for the kinds
+    return CacheAtWork(cache=kind)  # type: ignore[arg-type] # the groups are named for the kinds
 
 
 @check.message(

@@ -23,7 +23,7 @@ GXX = r"(?:[\w.-]*-)?(?:g\+\+|c\+\+|clang\+\+)(?:-[\d.]+)?"
     r"Failed to find C compiler(?!\w)|(?<!\w)No C compiler found|No CMAKE_C_COMPILER could be found|"
     rf"(?:unable to execute|command) '(?P<distutils>{GCC})'(?: failed)?: (?:No such file|command not found)|"
     rf"FileNotFoundError: \[Errno 2\] No such file or directory: '(?P<python>{GCC})'|"
-    rf"(?:^|: )(?P<shell>{GCC}): (?:command )?not found|configure: error: no acceptable C compiler",
+    rf"(?:^|(?<!type): )(?P<shell>{GCC}): (?:command )?not found|configure: error: no acceptable C compiler",
     needles=(
         "c compiler",
         "cmake_c_compiler",
@@ -43,7 +43,7 @@ def c_compiler(match: re.Match[str]) -> CompilerNotFound:
     r"No working C\+\+ compiler found in \S*cpp\.cxx: \(?(?:None, )?'?(?P<inductor>[^')\s]*)|InvalidCxxCompiler(?!\w)|"
     r"No CMAKE_CXX_COMPILER could be found|"
     rf"(?:unable to execute|command) '(?P<distutils>{GXX})'(?: failed)?: (?:No such file|command not found)|"
-    rf"FileNotFoundError: \[Errno 2\] No such file or directory: '(?P<python>{GXX})'|(?:^|: )(?P<shell>{GXX}): (?:command )?not found|"
+    rf"FileNotFoundError: \[Errno 2\] No such file or directory: '(?P<python>{GXX})'|(?:^|(?<!type): )(?P<shell>{GXX}): (?:command )?not found|"
     r"(?:cannot execute|error trying to exec) [`'‘\"]?cc1plus|cannot find -lstdc\+\+",
     needles=(
         "c++ compiler",

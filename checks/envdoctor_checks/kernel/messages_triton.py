@@ -68,8 +68,8 @@ def feature_of_newer_gpu(match: re.Match[str]) -> TritonNeedsCapability:
 
 
 @check.message(
-    r"^\s+(?:wait|result|_?wait_future|get_result) \([^)]*torch/_inductor/(?:async_compile|codecache)\.py:\d+\)|"
-    r"^\s+(?P<worker>_worker_compile_triton|_worker_compile_cpp|_process_worker|do_job|worker_compile) \([^)]*(?:torch/_inductor/|concurrent/futures/process)[^)]*\)",
+    r"^\s*(?:wait|result|_?wait_future|get_result) \([^)]*torch/_inductor/(?:async_compile|codecache)\.py:\d+\)|"
+    r"^\s*(?P<worker>_worker_compile_triton|_worker_compile_cpp|_process_worker|do_job|worker_compile) \([^)]*(?:torch/_inductor/|concurrent/futures/process)[^)]*\)",
     needles=("torch/_inductor/", "concurrent/futures/process"),
     sample="    wait (torch/_inductor/async_compile.py:1)",
 )

@@ -13,6 +13,8 @@ from envdoctor_checks.kernel.facts import CompileStages, Stage
 
 DEADLINE = 15.0
 """Seconds; it takes under half of one, unless the compilers lie on a cold or distant file system."""
+NO_ROOM = ("No space left on device", "Disk quota exceeded")
+"""Words after which a compiler's failure says nothing of the compiler."""
 ORDER = ("c", "cxx", "python-h", "openmp", "load")
 
 
@@ -30,8 +32,11 @@ def compile_stages(host: Host, target: Target, paths: TargetPaths) -> CompileSta
     timed_out = result.end is ChildEnd.TIMED_OUT
     if "compiling" not in stages or (not result.ok and not timed_out):
         raise CouldNotLook(f"the child that compiles {failure(result)}")
+    tried = tuple(_stage(name, stages[name]) for name in ORDER if name in stages)
+    if any(full in stage.output for stage in tried for full in NO_ROOM):
+        raise CouldNotLook("the disk of temporary files is full", "make room there, or name another with TMPDIR")
     return CompileStages(
-        stages=tuple(_stage(name, stages[name]) for name in ORDER if name in stages),
+        stages=tried,
         timed_out=_reached(result) if timed_out else None,
         user=stages.get("user", {}).get("name"),
         source=Source("child", "compile-and-load"),

@@ -239,7 +239,7 @@ def cache_stale(
     launcher = said.what in ("cuda_utils", "__triton_launcher")
     if not launcher and not used:
         return
-    kinds: list[CacheKind] = ["triton"] if launcher else sorted({each.kind for each in used})
+    kinds: list[CacheKind] = ["triton"] if launcher else sorted({each.cache for each in used})
     on_windows = launcher or (platform is not None and platform.system == "windows")
     removals = [_remove(kind, windows=on_windows) for kind in kinds]
     yield Finding(

@@ -186,7 +186,7 @@ class CacheAtWork(Symptom, frozen=True):
     """A frame of a traceback in which a compiler writes to its cache."""
 
     symptom_name: ClassVar[str] = "kernel.cache-at-work"
-    kind: CacheKind
+    cache: CacheKind
 
 
 class CacheCleared(Symptom, frozen=True):

@@ -172,6 +172,7 @@ def network_not_found(match: re.Match[str]) -> NetworkNotFound:
 @check.message(
     r"NET/Plugin ?: ?(?P<plugin>[^\s:]+\.so[.\d]*): (?P<reason>\S.*?)\s*$"
     r"|NET/Plugin ?: ?dlerror=(?P<told>.+?) No plugin found \((?P<named>[^)]+)\)"
+    r"|NET/Plugin ?: ?Plugin load (?:\((?P<loaded>[^)]+)\) )?returned \d+ ?: (?P<returned>\S.*?)\s*$"
     r"|Failed to initialize NET plugin (?P<started>\S.*?)\s*$"
     r"|NET/(?P<ofi>OFI) (?:aws-ofi-nccl )?[Ii]nitialization failed",
     needles=("net/plugin", "initialize net plugin", "net/ofi"),
@@ -184,7 +185,8 @@ def plugin_not_loaded(match: re.Match[str]) -> PluginNotLoaded | None:
     if match["started"]:
         own = match["started"] in ("IB", "Socket")
         return None if own else PluginNotLoaded(plugin=match["started"], reason="its initialization failed")
-    plugin, reason = match["plugin"] or match["named"], match["reason"] or match["told"]
+    plugin = match["plugin"] or match["named"] or match["loaded"] or "libnccl-net.so"
+    reason = match["reason"] or match["told"] or match["returned"]
     if plugin.rpartition("/")[2] in reason.partition(": cannot open")[0].rpartition("/")[2]:
         return None
     if match["plugin"] and reason.startswith("cannot open shared object file"):

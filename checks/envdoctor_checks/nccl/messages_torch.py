@@ -167,7 +167,8 @@ def name_not_resolved(match: re.Match[str]) -> NameNotResolved:
 
 @check.message(
     r"The server socket has failed to (?:bind to|listen on) (?:\[[^\]]*\]|[^\s:]+):(?P<bound>\d+) \(errno: (?:98|48|10048) "
-    r"|The server socket has failed to listen on any local network address\.(?: port: (?P<port>\d+),)?.*?"
+    r"|The server socket has failed to listen on any local network address\.(?: port: (?P<port>\d+),"
+    r"| The server socket has failed to bind to \S+:(?P<within>\d+) )?.*?"
     r"(?:EADDRINUSE|[Aa]ddress already in use)"
     r"|^(?:.*\s)?RuntimeError: Address already in use",
     needles=("the server socket has failed", "address already in use"),
@@ -175,7 +176,7 @@ def name_not_resolved(match: re.Match[str]) -> NameNotResolved:
 )
 def port_taken(match: re.Match[str]) -> PortTaken:
     """The TCPStore's server, in its ways since torch 1.0."""
-    port = match["bound"] or match["port"]
+    port = match["bound"] or match["port"] or match["within"]
     return PortTaken(port=int(port) if port else None)
 
 

@@ -1,13 +1,19 @@
 """The entry point: importing a module registers what is in it."""
 
 from envdoctor_checks.nccl import (  # noqa: F401 # importing registers
+    messages_nccl,
+    messages_torch,
     probe_names,
     probe_network,
     probe_pci,
     probe_rdma,
     probe_settings,
     probe_version,
+    read,
+    rules_fabric,
+    rules_library,
     rules_network,
+    rules_peers,
     rules_rendezvous,
 )
 from envdoctor_checks.nccl.check import check

@@ -44,10 +44,10 @@ def ip_addresses(found: FoundBlock) -> Iterator[NetworkInterfaces]:
     """All interfaces, brief or long; a listing of one device or behind a filter tells too little."""
     if re.search(r"\bip\b[^;&]*\|", found.block.command or ""):
         return
-    families = re.search(
-        r" -(?:4|6|f\w*) ", found.command or ""
-    )  # the other family's addresses are not shown
-    with_addresses = bool(re.search(r" a(?:ddr|ddress)?\b", found.command or "")) and not families
+    one_family = re.search(r" -(?P<which>4|6|f\w*) ", found.command or "")
+    # NCCL takes IPv4 addresses where there are any, so a listing of these alone tells enough of an interface.
+    told_enough = one_family is None or one_family["which"] == "4"
+    with_addresses = bool(re.search(r" a(?:ddr|ddress)?\b", found.command or "")) and told_enough
     interfaces: list[Interface] = []
     for line in found.block.lines:
         brief, long = re.match(BRIEF, line.text), re.match(LONG, line.text)
@@ -62,7 +62,8 @@ def ip_addresses(found: FoundBlock) -> Iterator[NetworkInterfaces]:
             more = (*(last.addresses or ()), inet["address"].partition("/")[0])
             interfaces.append(Interface(last.name, last.up, more))
     if interfaces:
-        yield NetworkInterfaces(interfaces=tuple(interfaces), source=TEXT)
+        # ``-4`` leaves out interfaces without such an address: there may be more.
+        yield NetworkInterfaces(interfaces=tuple(interfaces), omitted=int(bool(one_family)), source=TEXT)
 
 
 def _addresses(text: str) -> tuple[str, ...]:

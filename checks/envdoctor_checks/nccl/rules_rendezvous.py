@@ -332,6 +332,8 @@ def master_port_in_use(
     rank = number(variables, "RANK") or number(variables, "NODE_RANK") or 0
     if not listener.listening or rank or (master is not None and not master.local):
         return
+    if variables.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        return  # torchrun started this process, and itself listens there
     yield Finding(
         subject=f"variable:{PORT}",
         title=f"something listens on port {listener.port}, which {PORT} names",

@@ -14,12 +14,13 @@ from envdoctor.api import (
     Reach,
     Remedy,
     Run,
+    Severity,
     Uninstall,
     Variables,
     imports,
 )
 from envdoctor.surroundings import Surroundings
-from envdoctor_checks.driver.facts import DriverCuda, DriverRelease, PciDevices
+from envdoctor_checks.driver.facts import DeviceNodes, DriverCuda, DriverRelease, PciDevices
 from envdoctor_checks.gpu.facts import GpuDevices
 from envdoctor_checks.libraries.facts import LibraryNotFound
 from envdoctor_checks.python.facts import CondaPackages, Distributions
@@ -328,6 +329,8 @@ def cuda_unavailable(
     gpus: GpuDevices | None,
     pci: PciDevices | None,
     variables: Variables | None,
+    nodes: DeviceNodes | None,
+    around: Surroundings | None,
 ) -> Findings:
     """torch sees no GPU, for a cause that no other rule names."""
     seen = nvidia_gpu(gpus, pci)
@@ -338,6 +341,7 @@ def cuda_unavailable(
         return  # the gpu check says so, and it may be meant
     yield Finding(
         title="torch cannot use CUDA, and this machine has an NVIDIA GPU",
+        severity=Severity.NOTE if _was_given_none(nodes, around) else Severity.ERROR,
         confidence=Confidence.POSSIBLE,
         detail=f"Initialising CUDA raised: {cuda.reason}"
         if cuda.reason
@@ -379,3 +383,9 @@ def _refused(said: CudaRefused) -> Findings:
         shows=(CUDA,),
         asks=(Ask("envdoctor check", "which of the causes it is"),),
     )
+
+
+def _was_given_none(nodes: DeviceNodes | None, around: Surroundings | None) -> bool:
+    """Whether this is a container without a device of the driver's: it shows the host's GPUs, and none is its own."""
+    contained = around is not None and around.engine not in (None, "none")
+    return contained and nodes is not None and not nodes.nodes
