@@ -111,7 +111,8 @@ def test_a_broken_machine_fails_a_ci_job_whatever_the_format(tmp_path: Path) -> 
 @pytest.mark.parametrize("name", ["rtx4090", "rtx4090-with-toolkits"])
 def test_minor_versions_and_binary_compatibility_are_known(name: str) -> None:
     """Driver 535 (CUDA 12.2) runs wheels of CUDA 12.8, an 8.9 GPU their code for 8.6; torch's RPATH wins."""
-    assert machines.judged(MACHINES / f"{name}.json").findings == ()
+    found = machines.judged(MACHINES / f"{name}.json").findings
+    assert [each.id for each in found if each.severity != "note"] == []
 
 
 def test_a_probe_that_fails_makes_no_build_for_the_cpu(fake_driver: FakeDriver, tmp_path: Path) -> None:
@@ -218,7 +219,12 @@ def test_the_judgement_is_the_same_without_a_network(tmp_path: Path) -> None:
     ]
     done = subprocess.run(command, env=environ(tmp_path), capture_output=True, text=True, timeout=120)
     there, _ = check(made, environ(tmp_path))
-    assert [each["id"] for each in report_of(done)["findings"]] == [each["id"] for each in there["findings"]]
+    assert loud(report_of(done)) == loud(there)
+
+
+def loud(report: dict[str, Any]) -> list[str]:
+    """Findings above a note: that there is no network may be noted."""
+    return [each["id"] for each in report["findings"] if each["severity"] != "note"]
 
 
 def test_nvidia_smi_is_not_waited_for(tmp_path: Path) -> None:

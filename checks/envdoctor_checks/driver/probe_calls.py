@@ -161,7 +161,7 @@ def _driver_cuda(stages: dict[str, dict[str, Any]]) -> Iterator[DriverCuda | Una
     number = stages.get("version", {}).get("value", 0)
     if 1000 <= number < 100_000:
         yield DriverCuda(driver_cuda=dotted(number), source=Source("call", "cuDriverGetVersion"))
-    else:
+    elif "not-loaded" not in stages:  # where there is no libcuda, there is no version that could be missed
         yield from _missing("libcuda does not tell its CUDA version", DriverCuda)
 
 

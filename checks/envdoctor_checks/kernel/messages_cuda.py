@@ -184,5 +184,5 @@ def at_work(match: re.Match[str]) -> CompilerAtWork:
     """Frames and command lines of compilers."""
     for what in ("inductor", "triton", "extension"):
         if match[what]:
-            return CompilerAtWork(what=what)  # type: ignore[arg-type] # one of the three
+            return CompilerAtWork(what=what)
     return CompilerAtWork(what="nvcc")

@@ -17,10 +17,17 @@ from envdoctor_checks.kernel.symptoms import (
 
 
 @check.message(
-    r"Cannot find a working triton installation|\bTritonMissing\b|(?P<soft>A matching Triton is not available|"
+    r"Cannot find a working triton installation|\bTritonMissing\b|(?P<soft>A matching Triton is not available|Error caught was: No module named 'triton'|"
     r"Triton is not (?:supported|available|installed) (?:on current platform|on this platform|, some optimizations))|"
     r"No module named '?triton'?(?![\w.])",
-    needles=("working triton", "tritonmissing", "matching triton", "triton is not", "no module named"),
+    needles=(
+        "working triton",
+        "tritonmissing",
+        "matching triton",
+        "error caught was",
+        "triton is not",
+        "no module named",
+    ),
     sample="RuntimeError: Cannot find a working triton installation. More information on installing Triton can be found at a site",
 )
 def triton_not_found(match: re.Match[str]) -> TritonNotFound:

@@ -16,6 +16,8 @@ from envdoctor_checks.kernel import (  # noqa: F401 # importing registers
     rules_compilers,
     rules_compiling,
     rules_cuda,
+    rules_driver,
+    rules_entries,
     rules_host_compiler,
     rules_parts,
     rules_triton,

@@ -34,7 +34,9 @@ def compile_stages(host: Host, target: Target, paths: TargetPaths) -> CompileSta
         raise CouldNotLook(f"the child that compiles {failure(result)}")
     tried = tuple(_stage(name, stages[name]) for name in ORDER if name in stages)
     if any(full in stage.output for stage in tried for full in NO_ROOM):
-        raise CouldNotLook("the disk of temporary files is full", "make room there, or name another with TMPDIR")
+        raise CouldNotLook(
+            "the disk of temporary files is full", "make room there, or name another with TMPDIR"
+        )
     return CompileStages(
         stages=tried,
         timed_out=_reached(result) if timed_out else None,

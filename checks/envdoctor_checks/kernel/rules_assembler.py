@@ -20,7 +20,7 @@ from envdoctor_checks.gpu.facts import GpuDevices
 from envdoctor_checks.kernel.check import check
 from envdoctor_checks.kernel.facts import CudaToolkit, Nvcc, PtxAssemblers
 from envdoctor_checks.kernel.reasoning import BUILD, COMPILE, SMOKE, use_of
-from envdoctor_checks.kernel.rules_triton import used_for
+from envdoctor_checks.kernel.rules_driver import used_for
 from envdoctor_checks.kernel.symptoms import AssemblerUsed, CompilerAtWork, GpuNameUnknown, PtxTooNew
 from envdoctor_checks.kernel.tables import Toolchains
 from envdoctor_checks.python.facts import Distributions

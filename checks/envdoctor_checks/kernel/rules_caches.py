@@ -35,13 +35,14 @@ from envdoctor_checks.kernel.symptoms import (
 from envdoctor_checks.python.facts import Distributions
 from envdoctor_checks.torch.facts import TorchBuild
 
-SHARED = ("/tmp/", "/var/tmp/", "/dev/shm/")
+SHARED = ("/tmp/", "/var/tmp/", "/dev/shm/")  # noqa: S108 - nothing is written there
 """Where everybody may make a folder, so that one who may not write there meets another user's."""
 
 
 def elsewhere(kind: CacheKind, why: str) -> Run:
     """A folder of one's own in the place of the cache."""
-    folder = "/var/tmp/cuda-cache-$(id -u)" if kind == "cuda" else f"$HOME/.cache/{kind}-$(id -u)"
+    at = "/var/tmp/cuda-cache" if kind == "cuda" else f"$HOME/.cache/{kind}"  # noqa: S108 - of the user's own
+    folder = f"{at}-$(id -u)"
     return own_folder(VARIABLES[kind], folder, why)
 
 

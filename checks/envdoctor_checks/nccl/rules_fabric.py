@@ -307,7 +307,8 @@ def _not_answered(
         return
     lost = [each for each in completions if each.status == 12]
     modify = [each for each in calls if each.call.startswith("ibv_modify_qp") and "allocate" not in each.error.lower()]
-    local = [each for each in (*lost, *modify) if each.local_gid and not is_routable(each.local_gid)]
+    everything: tuple[CompletionFailed | RdmaCallFailed, ...] = (*lost, *modify)
+    local = [each for each in everything if each.local_gid and not is_routable(each.local_gid)]
     setting = setting_of(GID, settings, told)
     ports = [each for each in devices.ports if each.gids] if devices else []
     picked = at(ports, int(setting.value)) if setting and setting.value.strip().isdigit() else None
@@ -315,7 +316,7 @@ def _not_answered(
     timed_out = [each for each in modify if "timed out" in each.error.lower() or "unreachable" in each.error.lower()]
     if not local and not ((lost or modify) and bad) and not timed_out:
         return
-    seen = (local or timed_out or [*lost, *modify])[0]
+    seen = (*local, *timed_out, *everything)[0]
     certain = bad or bool(local and setting)
     yield Finding(
         subject=f"variable:{GID}",

@@ -11,7 +11,6 @@ from envdoctor.api import (
     Relaunch,
     Remedy,
     Run,
-    SetVariable,
     Severity,
     UnsetVariable,
     Variables,
@@ -391,15 +390,13 @@ def _gloo_could_not_connect(failed: GlooConnectFailed, interfaces: NetworkInterf
     remote = failed.remote
     if remote is None or not (is_link_local(remote) or is_docker_default(remote)):
         return
-    (fix,) = choose_interface(interfaces, None, "GLOO_SOCKET_IFNAME", "eth0")
-    assert isinstance(fix, SetVariable)
     yield Finding(
         subject="variable:GLOO_SOCKET_IFNAME",
         title=f"Gloo's rank gave out {remote}, which other nodes cannot reach",
         confidence=Confidence.LIKELY,
         detail=UNROUTABLE_DETAIL,
         evidence=quoted(failed),
-        remedies=(fix,),
+        remedies=choose_interface(interfaces, None, "GLOO_SOCKET_IFNAME", "eth0"),
         breaks=(INTERFACE,),
         shows=(INTERFACE, COLLECTIVE),
     )
