@@ -21,7 +21,16 @@ from envdoctor_checks.gpu.facts import GpuDevices
 from envdoctor_checks.kernel.check import check
 from envdoctor_checks.kernel.facts import CacheDirectories, CacheDirectory, CacheKind
 from envdoctor_checks.kernel.paths import NAMES, VARIABLES, cache_root, kind_of
-from envdoctor_checks.kernel.reasoning import BUILD, COMPILE, KERNEL, Use, own_folder, remove, use_of
+from envdoctor_checks.kernel.reasoning import (
+    BUILD,
+    COMPILE,
+    KERNEL,
+    TOOLCHAIN,
+    Use,
+    own_folder,
+    remove,
+    use_of,
+)
 from envdoctor_checks.kernel.symptoms import (
     CacheAtWork,
     CacheCleared,
@@ -293,13 +302,16 @@ def cache_wiped_in_use(
         reach=Reach.HOST,
         example=("find <cache> -type f -atime +7 -delete",),
     )
-    confidence = Confidence.CERTAIN if cleared else Confidence.LIKELY if path else Confidence.POSSIBLE
+    handle = any("Stale file handle" in each.quote for each in gone)
+    confidence = (
+        Confidence.CERTAIN if cleared or handle else Confidence.LIKELY if path else Confidence.POSSIBLE
+    )
     yield Finding(
         title=f"files of {NAMES[kind]} disappeared while a program was using them",
         evidence=(gone[0].evidence(), *(each.evidence() for each in cleared[:1])),
         remedies=(*private, keep),
         confidence=confidence,
-        breaks=(COMPILE,),
+        breaks=(TOOLCHAIN, COMPILE),
         shows=(COMPILE,),
     )
 

@@ -79,6 +79,37 @@ class CondaPackages(Fact, frozen=True):
         return next((each for each in self.packages if each.name == name), None)
 
 
+class OverwrittenFile(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One file that the RECORDs of several distributions list, with different contents."""
+
+    path: str
+    owners: tuple[str, ...]
+    """Normalised names of the distributions."""
+    kept: str | None = None
+    """The one whose file it is, by the size in its RECORD; None where neither's fits, or several have that size."""
+
+
+class OverwrittenFiles(Fact, frozen=True):
+    """Files for which two installed distributions answer, among those that are known to share names. By their RECORDs."""
+
+    fact_name: ClassVar[str] = "python.overwritten-files"
+    files: tuple[OverwrittenFile, ...]
+
+
+class PipCommand(Fact, frozen=True):
+    """The pip that a shell starts, by its first line: which interpreter it installs into."""
+
+    fact_name: ClassVar[str] = "python.pip-command"
+    path: str | None
+    """None where no pip is on PATH."""
+    python: str | None = None
+    """The interpreter in its first line; None where it is no script."""
+    same: bool | None = None
+    """Whether that is in the target's environment; None where it is not known."""
+    has: tuple[str, ...] = ()
+    """Of torch and its sister packages, those that this other interpreter has."""
+
+
 class Leftovers(Fact, frozen=True):
     """Folders that an interrupted pip left behind: ``~orch``, which it warns of as an invalid distribution."""
 
@@ -123,6 +154,13 @@ class SeveralOwners(Symptom, frozen=True):
     symptom_name: ClassVar[str] = "python.several-owners"
     module: str
     distributions: tuple[str, ...]
+
+
+class ProviderMissing(Symptom, frozen=True):
+    """ONNX Runtime does not have the execution provider that a program asks for."""
+
+    symptom_name: ClassVar[str] = "python.provider-missing"
+    provider: str
 
 
 class PackageDenied(Symptom, frozen=True):

@@ -9,6 +9,7 @@ from envdoctor_checks.python.facts import (
     LeftoverWarned,
     ModuleNotFound,
     PackageDenied,
+    ProviderMissing,
     SeveralOwners,
 )
 
@@ -46,14 +47,27 @@ def several_cupy(match: re.Match[str]) -> SeveralOwners:
 
 @check.message(
     r"(?:bad interpreter: [Pp]ermission denied|[Pp]ermission denied:? ?[\"'](?P<path>/[^\"']*(?:site-packages|dist-packages|/bin/python|pyvenv\.cfg|/uv/python|miniconda|anaconda)[^\"']*)[\"']|"
-    r"exec:? [\"']?(?P<binary>/\S*python[\d.]*)[\"']?: permission denied)|^(?:\S*sh: )?(?:line \d+: )?(?P<shell>/\S*bin/python[\d.]*): Permission denied",
+    r"exec:? [\"']?(?P<binary>/\S*python[\d.]*)[\"']?: permission denied)|^(?:\S*sh: )?(?:(?:line )?\d+: )?(?P<shell>/\S*bin/python[\d.]*): Permission denied|"
+    r"failed to canonicalize path [`'\"](?P<uv>/[^`'\"]+)[`'\"]: Permission denied|"
+    r"interpreter at [`'\"](?P<uv_at>/[^`'\"]+)[`'\"][^\n]*Permission denied",
     needles="permission denied",
     sample="PermissionError: [Errno 13] Permission denied: '/root/venv/lib/python3.11/site-packages/torch/__init__.py'",
 )
 def denied(match: re.Match[str]) -> PackageDenied | None:
     """Python's own words, a shell's, and a container runtime's."""
-    path = match["path"] or match["binary"] or match["shell"]
+    path = match["path"] or match["binary"] or match["shell"] or match["uv"] or match["uv_at"]
     if path is None:
         before = match.string[: match.start()].rstrip(": ").split()
         path = before[-1].rstrip(":") if before else None
     return PackageDenied(path=path) if path and path.startswith("/") else None
+
+
+@check.message(
+    r"[Ss]pecified provider '(?P<provider>CUDAExecutionProvider|TensorrtExecutionProvider)' is not in available provider names|"
+    r"\['(?P<older>CUDAExecutionProvider)'\] does not contain a subset of available providers",
+    needles=("is not in available provider names", "subset of available providers"),
+    sample="UserWarning: Specified provider 'CUDAExecutionProvider' is not in available provider names. Available providers: 'CPUExecutionProvider'",
+)
+def provider_missing(match: re.Match[str]) -> ProviderMissing:
+    """ONNX Runtime whose files are those of the build for the CPU."""
+    return ProviderMissing(provider=match["provider"] or match["older"])

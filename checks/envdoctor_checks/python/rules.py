@@ -80,7 +80,7 @@ def two_wheels_one_path(packages: Distributions, build: TorchBuild | None, share
     for clash in clashes(packages, shared):
         if len({each.version for each in clash.owners}) < 2 and clash.owners[0].name.startswith("nvidia"):
             continue  # the same release for two CUDA majors: either file serves
-        wanted = _wanted(clash, build)
+        wanted = wanted_of(clash, build)
         yield _finding(
             clash,
             wanted,
@@ -94,7 +94,7 @@ def _of_torch(clash: Clash) -> bool:
     return clash.owners[0].name.startswith("nvidia-")
 
 
-def _wanted(clash: Clash, build: TorchBuild | None) -> Distribution:
+def wanted_of(clash: Clash, build: TorchBuild | None) -> Distribution:
     """The one to keep: of torch's CUDA major where that is known, else of the newest."""
     if build is not None and build.torch_cuda:
         major = build.torch_cuda.partition(".")[0]
@@ -108,7 +108,6 @@ def _finding(
     clash: Clash, wanted: Distribution, packages: Distributions, severity: Severity, confidence: Confidence
 ) -> Finding:
     listed = " and ".join(f"{each.name} {each.version}" for each in clash.owners)
-    others = tuple(each.name for each in clash.owners if each.name != wanted.name)
     return Finding(
         title=f"{listed} both bring {clash.what}",
         subject=f"file:{clash.what}",
@@ -116,11 +115,13 @@ def _finding(
         confidence=confidence,
         detail="The one that was installed last overwrote the other's files; removing either takes the files of both away.",
         evidence=tuple(packages.shows(each.name, each.version) for each in clash.owners),
-        remedies=_remove(others, wanted),
+        remedies=remove_others(clash, wanted),
     )
 
 
-def _remove(others: tuple[str, ...], wanted: Distribution) -> tuple[Remedy, ...]:
+def remove_others(clash: Clash, wanted: Distribution) -> tuple[Remedy, ...]:
+    """All but one away, and that one put back whole."""
+    others = tuple(each.name for each in clash.owners if each.name != wanted.name)
     keep = f"{wanted.name}=={wanted.version}" if wanted.version else wanted.name
     return (
         Run(
@@ -146,7 +147,7 @@ def _symbol_of_overwritten(
             continue
         in_torch = said.wanted_by is None or "/torch/" in said.wanted_by
         broken = (imports("torch"),) if in_torch else ()
-        finding = _finding(clash, _wanted(clash, build), packages, Severity.ERROR, Confidence.CERTAIN)
+        finding = _finding(clash, wanted_of(clash, build), packages, Severity.ERROR, Confidence.CERTAIN)
         yield msgspec.structs.replace(
             finding, evidence=(said.evidence(), *finding.evidence), breaks=broken, shows=broken
         )
