@@ -55,6 +55,14 @@ def elsewhere(kind: CacheKind, why: str) -> Run:
     return own_folder(VARIABLES[kind], folder, why)
 
 
+def moved(path: str, kind: CacheKind, why: str) -> tuple[Run, ...]:
+    """What moves the cache that a path lies in: Triton's may be a part of Inductor's, which is then moved as well."""
+    kinds: tuple[CacheKind, ...] = (
+        ("inductor", kind) if kind == "triton" and "torchinductor" in path else (kind,)
+    )
+    return tuple(elsewhere(each, why) for each in kinds)
+
+
 def hand_over(path: str) -> Run:
     """Take the folder back, where it is one's own by right."""
     return Run(
@@ -119,7 +127,7 @@ def _write_refused(said: WriteRefused) -> Findings:
         title=f"{NAMES[kind]} cannot be written{': its file system is read-only' if said.why == 'read-only' else ''}",
         subject=f"path:{root}",
         evidence=(said.evidence(),),
-        remedies=(elsewhere(kind, "one that this user may write"), *own),
+        remedies=(*moved(said.path, kind, "one that this user may write"), *own),
         breaks=(outcome,),
         shows=(outcome,),
     )
@@ -165,7 +173,7 @@ def _foreign(said: WriteRefused) -> Findings:
         subject=f"path:{root}",
         detail="Its name does not tell users apart, or root ran the program first.",
         evidence=(said.evidence(),),
-        remedies=(elsewhere(kind, "each user needs one"), hand_over(root)),
+        remedies=(*moved(said.path, kind, "each user needs one"), hand_over(root)),
         confidence=Confidence.LIKELY,
         breaks=(outcome,),
         shows=(outcome,),
@@ -191,18 +199,18 @@ def cache_dir_noexec(
             subject=f"path:{row.path}",
             severity=use.severity,
             evidence=(caches.shows(row.path, "noexec"), *use.evidence),
-            remedies=no_noexec(row.kind, row.path),
+            remedies=no_noexec(row.path, row.kind, row.path),
             breaks=(COMPILE,),
         )
 
 
-def no_noexec(kind: CacheKind, path: str) -> tuple[Remedy, ...]:
+def no_noexec(path: str, kind: CacheKind, root: str) -> tuple[Remedy, ...]:
     """Another folder, or another mount option."""
     allow = AskAdministrator(
         what="or mount that file system with exec",
-        commands=(f'mount -o remount,exec "$(findmnt -no TARGET -T {path})"',),
+        commands=(f'mount -o remount,exec "$(findmnt -no TARGET -T {root})"',),
     )
-    return (elsewhere(kind, "on a file system from which programs may run"), allow)
+    return (*moved(path, kind, "on a file system from which programs may run"), allow)
 
 
 @cache_dir_noexec.sign
@@ -217,20 +225,12 @@ def _not_mapped(said: SegmentNotMapped) -> Findings:
         reach=Reach.SHELL,
         needs_restart="process",
     )
-    both = "triton" if kind == "inductor" and "/triton/" in said.path else None
-    moved = (
-        (own_folder("TRITON_CACHE_DIR", "$HOME/.cache/triton-$(id -u)", "Triton's part of it"),)
-        if both
-        else ()
-    )
     outcome = BUILD if kind in ("extensions", "flashinfer") else COMPILE
     yield Finding(
         title=f"{root} lies on a file system that is mounted noexec: what was compiled there cannot be loaded",
         subject=f"path:{root}",
         evidence=(said.evidence(),),
-        remedies=(*no_noexec(kind, root)[:1], *moved, *no_noexec(kind, root)[1:])
-        if kind is not None
-        else (temporary,),
+        remedies=no_noexec(said.path, kind, root) if kind is not None else (temporary,),
         confidence=Confidence.CERTAIN if kind is not None else Confidence.LIKELY,
         breaks=(outcome,),
         shows=(outcome,),
