@@ -104,7 +104,9 @@ def test_a_compiler_without_openmp_fails_at_that_stage_only(tmp_path: Path) -> N
 def test_a_python_without_headers_fails_at_that_stage_only(tmp_path: Path) -> None:
     """A wrapper that hides the folder, as if the package with the headers were not installed."""
     hide = 'for word in "$@"; do case "$word" in -I*) ;; *) set -- "$@" "$word";; esac; shift; done'
-    compiler = program(tmp_path, "g++-without", f'{hide}\nexec {shutil.which("g++")} -nostdinc++ -isystem /dev/null "$@"')
+    compiler = program(
+        tmp_path, "g++-without", f'{hide}\nexec {shutil.which("g++")} -nostdinc++ -isystem /dev/null "$@"'
+    )
     plain = program(tmp_path, "g++-plain", f'{hide}\nexec {shutil.which("g++")} "$@"')
     stages = compiled(CC="", CXX=str(plain))
     if os.path.exists("/usr/include/Python.h"):
@@ -138,7 +140,14 @@ def test_a_full_disk_says_nothing_of_the_compiler(tmp_path: Path) -> None:
 
 def in_namespace(script: str, **environ: str) -> dict[str, Any]:
     whole = {name: value for name, value in {**os.environ, **environ}.items() if value}
-    done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=60, env=whole, cwd=Path(__file__).parents[2])
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=whole,
+        cwd=Path(__file__).parents[2],
+    )
     assert done.returncode == 0, done.stderr
     told: dict[str, Any] = json.loads(done.stdout)
     return told
@@ -171,8 +180,19 @@ def test_a_uid_without_a_name_has_none(tmp_path: Path) -> None:
     if shutil.which("setpriv") is None:
         pytest.skip("no setpriv on this machine")
     script = f"setpriv --reuid=48151 --clear-groups {sys.executable} -B -c '{SHOW}'"
-    environ = {name: value for name, value in os.environ.items() if name not in ("USER", "LOGNAME", "LNAME", "USERNAME")}
-    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=60, env=environ, cwd=Path(__file__).parents[2])
+    environ = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("USER", "LOGNAME", "LNAME", "USERNAME")
+    }
+    done = subprocess.run(
+        ["sh", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environ,
+        cwd=Path(__file__).parents[2],
+    )
     if done.returncode != 0 and "Permission denied" in done.stderr:
         pytest.skip("another user may not read this interpreter")
     assert done.returncode == 0, done.stderr

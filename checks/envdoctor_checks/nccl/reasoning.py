@@ -34,7 +34,9 @@ def several_nodes(variables: Variables | None) -> bool:
     here, world = number(variables, "LOCAL_WORLD_SIZE"), number(variables, "WORLD_SIZE") or 0
     if here is not None and world > here:
         return True
-    return any((number(variables, name) or 0) > 1 for name in ("NNODES", "SLURM_NNODES", "SLURM_JOB_NUM_NODES"))
+    return any(
+        (number(variables, name) or 0) > 1 for name in ("NNODES", "SLURM_NNODES", "SLURM_JOB_NUM_NODES")
+    )
 
 
 def use(variables: Variables | None) -> tuple[Evidence, ...]:
@@ -64,7 +66,10 @@ def setting_of(
 
 
 def choose_interface(
-    interfaces: NetworkInterfaces | None, setting: Setting | None, name: str = IFNAME, fallback: str = "^lo,docker"
+    interfaces: NetworkInterfaces | None,
+    setting: Setting | None,
+    name: str = IFNAME,
+    fallback: str = "^lo,docker",
 ) -> tuple[Remedy, ...]:
     """Set the variable that names the interface, or the line of the file that does."""
     best = suggestion(interfaces)
@@ -80,7 +85,9 @@ def choose_interface(
                 needs_restart="process",
                 verify=check,
             ),
-            SetVariable(name=name, value=value, why="or for one job: the environment wins over the file", verify=check),
+            SetVariable(
+                name=name, value=value, why="or for one job: the environment wins over the file", verify=check
+            ),
         )
     return (
         SetVariable(

@@ -57,7 +57,10 @@ from envdoctor_checks.nccl.reasoning import (
 )
 
 WITHOUT_RDMA = SetVariable(
-    name="NCCL_IB_DISABLE", value="1", why="until then: sockets instead of RDMA", caveat="Slower by far between nodes."
+    name="NCCL_IB_DISABLE",
+    value="1",
+    why="until then: sockets instead of RDMA",
+    caveat="Slower by far between nodes.",
 )
 CONTAINER_DETAIL = (
     "A container shows the machine's RDMA devices in /sys/class/infiniband even where it may not use them. To use one it needs "
@@ -103,7 +106,11 @@ def infiniband_not_in_container(
         title="the RDMA devices cannot be used in this container: /dev/infiniband is missing",
         severity=Severity.WARNING if used else Severity.NOTE,
         detail=CONTAINER_DETAIL,
-        evidence=(devices.shows("RDMA ports", _ports(devices)), nodes.shows("/dev/infiniband", "empty"), *use(variables)),
+        evidence=(
+            devices.shows("RDMA ports", _ports(devices)),
+            nodes.shows("/dev/infiniband", "empty"),
+            *use(variables),
+        ),
         remedies=_let_in(nodes_missing=True),
         breaks=(RDMA,) if used else (),
     )
@@ -132,7 +139,9 @@ def _no_nodes(
         remedies=_let_in(nodes_missing=True),
         breaks=(RDMA,),
         shows=(RDMA,),
-        asks=() if present else (Ask("ls /sys/class/infiniband /dev/infiniband", "whether the machine has RDMA devices"),),
+        asks=()
+        if present
+        else (Ask("ls /sys/class/infiniband /dev/infiniband", "whether the machine has RDMA devices"),),
     )
 
 
@@ -148,6 +157,34 @@ def _other_namespace(failed: tuple[RdmaCallFailed, ...], devices: RdmaDevices) -
         remedies=_let_in(nodes_missing=False),
         breaks=(RDMA,),
         shows=(RDMA, COLLECTIVE),
+    )
+
+
+@infiniband_not_in_container.sign
+def _no_address_here(failed: tuple[RdmaCallFailed, ...], devices: RdmaDevices | None) -> Findings:
+    """The kernel knows no network interface for the address that a connection was to use."""
+    unknown = [
+        each
+        for each in failed
+        if each.call.startswith("ibv_modify_qp")
+        and "no such device" in each.error.lower()
+        and (each.local_gid is None or is_empty(each.local_gid))
+    ]
+    if not unknown or (devices is not None and any(each.gids for each in devices.ports)):
+        return  # where the addresses are shown, they decide
+    yield Finding(
+        title="the RDMA port has no address in this network namespace",
+        confidence=Confidence.LIKELY,
+        detail=CONTAINER_DETAIL,
+        evidence=quoted(unknown[0]),
+        remedies=_let_in(nodes_missing=False),
+        breaks=(RDMA,),
+        shows=(RDMA, COLLECTIVE),
+        asks=(
+            Ask(
+                "cat /sys/class/infiniband/*/ports/1/gids/[0-3]", "whether every address is empty (all zeros)"
+            ),
+        ),
     )
 
 
@@ -215,7 +252,9 @@ def _could_not_register(
 ) -> Findings:
     """Registering memory failed for want of memory."""
     refused = [
-        each for each in failed if each.call.startswith(REGISTERING) and "cannot allocate memory" in each.error.lower()
+        each
+        for each in failed
+        if each.call.startswith(REGISTERING) and "cannot allocate memory" in each.error.lower()
     ]
     if not refused or (locked is not None and locked.limit is None):
         return
@@ -223,11 +262,16 @@ def _could_not_register(
         title="RDMA may not lock the memory that it registers",
         confidence=Confidence.CERTAIN if locked else Confidence.LIKELY,
         detail=LOCK_DETAIL,
-        evidence=(*quoted(refused[0]), *((locked.shows("ulimit -l", f"{locked.limit} bytes"),) if locked else ())),
+        evidence=(
+            *quoted(refused[0]),
+            *((locked.shows("ulimit -l", f"{locked.limit} bytes"),) if locked else ()),
+        ),
         remedies=_may_lock(around),
         breaks=(RDMA,),
         shows=(RDMA, COLLECTIVE),
-        asks=() if locked else (Ask("ulimit -l; grep CapEff /proc/self/status", "what the process may lock"),),
+        asks=()
+        if locked
+        else (Ask("ulimit -l; grep CapEff /proc/self/status", "what the process may lock"),),
     )
 
 
@@ -249,13 +293,16 @@ def _pick(best: int | None, setting: Setting | None, version: str | None) -> tup
         SetVariable(
             name=GID,
             value=str(3 if best is None else best),
-            why="RoCE v2 with a routable address" + (" (mostly entry 3: see show_gids)" if best is None else ""),
+            why="RoCE v2 with a routable address"
+            + (" (mostly entry 3: see show_gids)" if best is None else ""),
             caveat="The entry may have another number on other nodes.",
             verify=verify,
         )
     ]
     if setting is not None and (version is None or compare_releases(version, "2.21") >= 0):
-        fixes.append(UnsetVariable(name=GID, why="NCCL 2.21 and newer pick the entry themselves", verify=verify))
+        fixes.append(
+            UnsetVariable(name=GID, why="NCCL 2.21 and newer pick the entry themselves", verify=verify)
+        )
     return tuple(fixes)
 
 
@@ -303,17 +350,25 @@ def _not_answered(
     library: NcclLibrary | None,
 ) -> Findings:
     """A packet of RoCE went unanswered, and its address is not routable."""
-    if devices is not None and (all_empty(devices) or any(each.link == "InfiniBand" for each in devices.active)):
+    if devices is not None and (
+        all_empty(devices) or any(each.link == "InfiniBand" for each in devices.active)
+    ):
         return
     lost = [each for each in completions if each.status == 12]
-    modify = [each for each in calls if each.call.startswith("ibv_modify_qp") and "allocate" not in each.error.lower()]
+    modify = [
+        each
+        for each in calls
+        if each.call.startswith("ibv_modify_qp") and "allocate" not in each.error.lower()
+    ]
     everything: tuple[CompletionFailed | RdmaCallFailed, ...] = (*lost, *modify)
     local = [each for each in everything if each.local_gid and not is_routable(each.local_gid)]
     setting = setting_of(GID, settings, told)
     ports = [each for each in devices.ports if each.gids] if devices else []
     picked = at(ports, int(setting.value)) if setting and setting.value.strip().isdigit() else None
     bad = picked is not None and not (is_routable(picked.gid) and picked.kind in (None, "RoCE v2"))
-    timed_out = [each for each in modify if "timed out" in each.error.lower() or "unreachable" in each.error.lower()]
+    timed_out = [
+        each for each in modify if "timed out" in each.error.lower() or "unreachable" in each.error.lower()
+    ]
     if not local and not ((lost or modify) and bad) and not timed_out:
         return
     seen = (*local, *timed_out, *everything)[0]
@@ -324,7 +379,10 @@ def _not_answered(
         + (f" ({GID}={setting.value})" if setting else f" ({seen.local_gid})" if seen.local_gid else ""),
         confidence=Confidence.CERTAIN if certain else Confidence.LIKELY,
         detail=GID_DETAIL,
-        evidence=(*quoted(seen), *((devices.shows(f"GID {picked.index}", picked.gid),) if devices and picked else ())),
+        evidence=(
+            *quoted(seen),
+            *((devices.shows(f"GID {picked.index}", picked.gid),) if devices and picked else ()),
+        ),
         remedies=_pick(_best(devices), setting, library.version if library else None),
         breaks=(RDMA,),
         shows=(RDMA, COLLECTIVE),
@@ -393,13 +451,19 @@ def _gdr_disabled(
         return  # then the module is what is missing
     yield Finding(
         title=f"NCCL {version} does not recognise nvidia-peermem here, and does without GPUDirect RDMA",
-        confidence=Confidence.CERTAIN if loaded and absent else Confidence.LIKELY if loaded or absent else Confidence.POSSIBLE,
+        confidence=Confidence.CERTAIN
+        if loaded and absent
+        else Confidence.LIKELY
+        if loaded or absent
+        else Confidence.POSSIBLE,
         detail=PEERMEM_DETAIL,
         evidence=(*quoted(said[0], *versions[:1], *absent[:1]), *_loaded(peers)),
         remedies=_newer_nccl("upgrade NCCL: it asks for the module itself"),
         breaks=(RDMA,),
         shows=(RDMA,),
-        asks=() if peers else (Ask("lsmod | grep peermem; ls /sys/kernel/mm/memory_peers", "whether the module is loaded"),),
+        asks=()
+        if peers
+        else (Ask("lsmod | grep peermem; ls /sys/kernel/mm/memory_peers", "whether the module is loaded"),),
     )
 
 
@@ -508,9 +572,10 @@ def _not_loaded(
         evidence=quoted(*telling[:1], *unknown[:1]),
         remedies=_mend(library, name)
         if telling
-        else (*_mend(None, "libnccl-net.so"), UnsetVariable(name="NCCL_NET", why="let NCCL choose the network")),
+        else (
+            *_mend(None, "libnccl-net.so"),
+            UnsetVariable(name="NCCL_NET", why="let NCCL choose the network"),
+        ),
         breaks=(RDMA,),
         shows=(RDMA, COLLECTIVE) if failed else (RDMA,),
     )
-
-

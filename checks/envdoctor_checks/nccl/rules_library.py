@@ -57,6 +57,12 @@ def _wheel(packages: Distributions | None) -> tuple[str, str] | None:
     return next(((each.name, each.version) for each in found if each.name.startswith("nvidia-nccl-cu")), None)
 
 
+def _several_wheels(packages: Distributions | None) -> bool:
+    """Whether wheels for several CUDA releases overwrote each other's file, which the python check tells."""
+    found = packages.distributions if packages else ()
+    return len({each.name for each in found if each.name.startswith("nvidia-nccl-cu")}) > 1
+
+
 def _culprits(variables: Variables | None, path: str | None) -> Iterator[Remedy]:
     """The variables that bring another libnccl."""
     preload = (variables.get("LD_PRELOAD") or "") if variables else ""
@@ -66,7 +72,9 @@ def _culprits(variables: Variables | None, path: str | None) -> Iterator[Remedy]
         yield UnsetVariable(name="LD_PRELOAD", why=f"it forces {preload} on every program", verify=verify)
     for entry in entries:
         if "nccl" in entry.lower() or (path and entry and path.rpartition("/")[0] == entry.rstrip("/")):
-            yield DropPathEntry(name="LD_LIBRARY_PATH", entry=entry, why="another libnccl lies there", verify=verify)
+            yield DropPathEntry(
+                name="LD_LIBRARY_PATH", entry=entry, why="another libnccl lies there", verify=verify
+            )
 
 
 def _own_nccl(variables: Variables | None, path: str | None = None) -> tuple[Remedy, ...]:
@@ -100,12 +108,14 @@ def older_library(
     wheel = _wheel(packages)
     if library.version is None or wheel is None or library.found_via not in ("library", "torch"):
         return
-    if compare_releases(library.version, wheel[1]) >= 0:
+    if _several_wheels(packages) or compare_releases(library.version, wheel[1]) >= 0:
         return
     failed = torch is not None and not torch.ok and "nccl" in (torch.message or "")
     yield Finding(
         subject=LIBRARY,
-        title=f"torch gets NCCL {library.version}" + (f" ({library.path})" if library.path else "") + f" and not its own {wheel[1]}",
+        title=f"torch gets NCCL {library.version}"
+        + (f" ({library.path})" if library.path else "")
+        + f" and not its own {wheel[1]}",
         severity=Severity.ERROR if failed else Severity.WARNING,
         confidence=Confidence.CERTAIN if failed else Confidence.LIKELY,
         detail=OLDER_DETAIL,
@@ -123,18 +133,28 @@ def _symbol_missing(
     """A function of NCCL is not in the one that is loaded."""
     if not said.symbol.startswith(("nccl", "pnccl")):
         return
+    culprits = tuple(_culprits(variables, None))
+    if _several_wheels(packages) and not culprits:
+        return
     wheel = _wheel(packages)
     torch = said.wanted_by is None or "torch" in said.wanted_by
     yield Finding(
         subject=LIBRARY,
         title=f"the libnccl that is loaded is too old: it has no {said.symbol}"
-        + (f" ({wheel[0]} {wheel[1]} is installed and not taken)" if wheel else ""),
+        + (f" ({wheel[0]} {wheel[1]} is installed and not taken)" if wheel and culprits else ""),
         detail=OLDER_DETAIL,
         evidence=(*quoted(said), *((packages.shows(wheel[0], wheel[1]),) if packages and wheel else ())),
         remedies=_own_nccl(variables),
-        breaks=(imports("torch"), Outcome("library", "libnccl.so.2")) if torch else (Outcome("library", "libnccl.so.2"),),
+        breaks=(imports("torch"), Outcome("library", "libnccl.so.2"))
+        if torch
+        else (Outcome("library", "libnccl.so.2"),),
         shows=(imports("torch"),) if torch else (Outcome("library", "libnccl.so.2"),),
-        asks=(Ask("ldd $(python -c 'import torch.version as v; print(v.__file__.replace(\"version.py\",\"lib/libtorch_cuda.so\"))') | grep nccl; echo $LD_PRELOAD $LD_LIBRARY_PATH", "which libnccl is taken, and by what"),),
+        asks=(
+            Ask(
+                'ldd $(python -c \'import torch.version as v; print(v.__file__.replace("version.py","lib/libtorch_cuda.so"))\') | grep nccl; echo $LD_PRELOAD $LD_LIBRARY_PATH',
+                "which libnccl is taken, and by what",
+            ),
+        ),
     )
 
 
@@ -146,7 +166,9 @@ SAME_VERSION: tuple[Remedy, ...] = (
     Change(
         title="the same environment on every node: the same image, or the same pinned torch",
         reach=Reach.ENVIRONMENT,
-        example=("pip install torch==X.Y.Z   # the same X.Y.Z on all nodes, with the nvidia-nccl wheel that it pins",),
+        example=(
+            "pip install torch==X.Y.Z   # the same X.Y.Z on all nodes, with the nvidia-nccl wheel that it pins",
+        ),
         verify="on each node: python -c 'import torch; print(torch.__version__, torch.cuda.nccl.version())'",
     ),
 )
@@ -207,7 +229,11 @@ def _correct(setting: Setting, meant: str | None) -> tuple[Remedy, ...]:
             ),
         )
     unset = UnsetVariable(name=setting.name, why="it has no effect as it is")
-    return (SetVariable(name=meant, value=setting.value, why="the name that NCCL reads"), unset) if meant else (unset,)
+    return (
+        (SetVariable(name=meant, value=setting.value, why="the name that NCCL reads"), unset)
+        if meant
+        else (unset,)
+    )
 
 
 @check.rule
@@ -334,10 +360,17 @@ def collective_wrong_result(said: tuple[CollectiveWrong, ...]) -> Findings:
             ),
             evidence=quoted(*said[:2]),
             remedies=(
-                SetVariable(name="NCCL_P2P_DISABLE", value="1", why="whether it is the direct access between GPUs"),
+                SetVariable(
+                    name="NCCL_P2P_DISABLE", value="1", why="whether it is the direct access between GPUs"
+                ),
             ),
             shows=(COLLECTIVE,),
-            asks=(Ask("cat /proc/cmdline; sudo lspci -vvv | grep ACSCtl; nvidia-smi -q -d ECC", "IOMMU, ACS, memory errors"),),
+            asks=(
+                Ask(
+                    "cat /proc/cmdline; sudo lspci -vvv | grep ACSCtl; nvidia-smi -q -d ECC",
+                    "IOMMU, ACS, memory errors",
+                ),
+            ),
         )
 
 
@@ -357,7 +390,9 @@ def collective_timed_out(said: tuple[CollectiveTimedOut, ...]) -> Findings:
             remedies=(
                 Run(
                     title="record what each rank last did",
-                    commands=("export TORCH_NCCL_TRACE_BUFFER_SIZE=2000 TORCH_NCCL_DUMP_ON_TIMEOUT=1 NCCL_DEBUG=INFO",),
+                    commands=(
+                        "export TORCH_NCCL_TRACE_BUFFER_SIZE=2000 TORCH_NCCL_DUMP_ON_TIMEOUT=1 NCCL_DEBUG=INFO",
+                    ),
                     reach=Reach.SHELL,
                     needs_restart="process",
                     caveat="Look first at the rank that failed or is missing; if one is rightly slow, give init_process_group a longer timeout.",

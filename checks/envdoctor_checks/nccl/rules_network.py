@@ -53,7 +53,9 @@ NO_MATCH_DETAIL = (
     "others), if they are up and have an address. With none left it cannot start. Names differ between machines, so a value "
     "copied from another node, or a conf file copied there, often fits one node only."
 )
-LIST_INTERFACES = Ask("ip -br addr; env | grep NCCL_; cat /etc/nccl.conf", "the interfaces, and what NCCL is told to take")
+LIST_INTERFACES = Ask(
+    "ip -br addr; env | grep NCCL_; cat /etc/nccl.conf", "the interfaces, and what NCCL is told to take"
+)
 
 
 def _family(settings: NcclSettings) -> str | None:
@@ -123,7 +125,10 @@ def _none_fits(
         else f"NCCL found no interface: most often because {IFNAME} (or a conf file) names one that is not there",
         confidence=Confidence.CERTAIN if value else Confidence.LIKELY,
         detail=NO_MATCH_DETAIL,
-        evidence=(*quoted(said, *printed), *((interfaces.shows("interfaces", _names(interfaces)),) if interfaces else ())),
+        evidence=(
+            *quoted(said, *printed),
+            *((interfaces.shows("interfaces", _names(interfaces)),) if interfaces else ()),
+        ),
         remedies=_fitting(interfaces, setting),
         breaks=(INTERFACE,),
         shows=(INTERFACE, COLLECTIVE),
@@ -260,7 +265,9 @@ def _took_loopback(
     )
 
 
-def _seen(interfaces: NetworkInterfaces | None, said: tuple[InterfacesChosen, ...]) -> NetworkInterfaces | None:
+def _seen(
+    interfaces: NetworkInterfaces | None, said: tuple[InterfacesChosen, ...]
+) -> NetworkInterfaces | None:
     """The interfaces that are known, or else those of the one host that NCCL printed."""
     if interfaces is not None or not said:
         return interfaces
@@ -343,10 +350,14 @@ def _could_not_connect(
         confidence=Confidence.CERTAIN if telling else Confidence.LIKELY if dead else Confidence.POSSIBLE,
         detail=UNROUTABLE_DETAIL,
         evidence=quoted(failed, *dead[:2]),
-        remedies=choose_interface(_routable(interfaces, said), setting_of(IFNAME, settings, told, failed.host)),
+        remedies=choose_interface(
+            _routable(interfaces, said), setting_of(IFNAME, settings, told, failed.host)
+        ),
         breaks=(INTERFACE,),
         shows=(INTERFACE, COLLECTIVE),
-        asks=() if telling else (Ask("ip -br addr; ip route", "which interface leads to the other nodes (on each node)"),),
+        asks=()
+        if telling
+        else (Ask("ip -br addr; ip route", "which interface leads to the other nodes (on each node)"),),
     )
 
 
@@ -368,7 +379,11 @@ def _took_a_dead_end(
     interfaces: NetworkInterfaces | None,
 ) -> Findings:
     """NCCL began with a bridge, several nodes took part, and it failed."""
-    first = [each for each in said if each.interfaces and _dead_end(each.interfaces[0][0], (each.interfaces[0][1],))]
+    first = [
+        each
+        for each in said
+        if each.interfaces and _dead_end(each.interfaces[0][0], (each.interfaces[0][1],))
+    ]
     hosts = {each.host for each in said if each.host}
     if failed or not first or len(hosts) < 2 or not (stuck or broken):
         return

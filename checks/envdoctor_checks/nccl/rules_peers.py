@@ -76,7 +76,9 @@ def _redirecting(acs: PcieAcs) -> Evidence:
 
 
 @check.rule
-def pcie_acs(acs: PcieAcs, gpus: GpuDevices, virtual: Virtualized | None, variables: Variables | None) -> Findings:
+def pcie_acs(
+    acs: PcieAcs, gpus: GpuDevices, virtual: Virtualized | None, variables: Variables | None
+) -> Findings:
     """PCIe Access Control Services redirect what GPUs send to each other."""
     if not acs.redirecting or _gpus(gpus) < 2 or (virtual and virtual.guest) or acs.source.kind == "text":
         return
@@ -162,7 +164,12 @@ def iommu_p2p(
     state: IommuState, gpus: GpuDevices, virtual: Virtualized | None, variables: Variables | None
 ) -> Findings:
     """The IOMMU stands between GPUs that write to each other."""
-    if state.translated is not True or _gpus(gpus) < 2 or (virtual and virtual.guest) or state.source.kind == "text":
+    if (
+        state.translated is not True
+        or _gpus(gpus) < 2
+        or (virtual and virtual.guest)
+        or state.source.kind == "text"
+    ):
         return
     if not several_processes(variables):
         return
@@ -190,7 +197,11 @@ def _iommu_and_failure(
     failed = bool(tests or helped)
     if virtual and virtual.guest:
         return
-    if not (faults and (failed or _translates(state))) and not (failed and _translates(state)) and not advised:
+    if (
+        not (faults and (failed or _translates(state)))
+        and not (failed and _translates(state))
+        and not advised
+    ):
         return
     yield Finding(
         title="the IOMMU refuses what GPUs write to each other"
@@ -275,7 +286,9 @@ def _channel(around: Surroundings | None) -> tuple[Remedy, ...]:
                 why="the channel in the container (Kubernetes: a ComputeDomain of NVIDIA's DRA driver)",
                 verify=verify,
             ),
-            AskAdministrator(what="make IMEX channel 0 on the host and start nvidia-imex", commands=commands, verify=verify),
+            AskAdministrator(
+                what="make IMEX channel 0 on the host and start nvidia-imex", commands=commands, verify=verify
+            ),
             without,
         )
     return (
@@ -313,7 +326,9 @@ def imex_channel_missing(
 
 
 @imex_channel_missing.sign
-def _mnnvl(said: tuple[MnnvlBroken, ...], channels: ImexChannels | None, around: Surroundings | None) -> Findings:
+def _mnnvl(
+    said: tuple[MnnvlBroken, ...], channels: ImexChannels | None, around: Surroundings | None
+) -> Findings:
     """NCCL said that memory cannot be shared over NVLink."""
     if said:
         empty = channels is not None and not channels.channels
@@ -325,7 +340,12 @@ def _mnnvl(said: tuple[MnnvlBroken, ...], channels: ImexChannels | None, around:
             remedies=_channel(around),
             breaks=(PEER,),
             shows=(PEER, COLLECTIVE),
-            asks=(Ask("ls -l /dev/nvidia-caps-imex-channels; nvidia-imex-ctl -N", "the channels, and the state of the domain"),),
+            asks=(
+                Ask(
+                    "ls -l /dev/nvidia-caps-imex-channels; nvidia-imex-ctl -N",
+                    "the channels, and the state of the domain",
+                ),
+            ),
         )
 
 
@@ -350,7 +370,11 @@ def cumem_host(
     """This NCCL takes host memory through cuMem, which the container does not permit."""
     if library.version is None or not needs.applies("cumem-host-off", library.version):
         return
-    if "SYS_NICE" in rights.capabilities or not contained(around) or variables.get("NCCL_CUMEM_HOST_ENABLE") == "0":
+    if (
+        "SYS_NICE" in rights.capabilities
+        or not contained(around)
+        or variables.get("NCCL_CUMEM_HOST_ENABLE") == "0"
+    ):
         return
     if not several_processes(variables):
         return
@@ -359,7 +383,11 @@ def cumem_host(
         severity=Severity.WARNING,
         confidence=Confidence.POSSIBLE,
         detail=CUMEM_DETAIL,
-        evidence=(library.shows("NCCL", library.version), rights.shows("SYS_NICE", "missing"), *use(variables)),
+        evidence=(
+            library.shows("NCCL", library.version),
+            rights.shows("SYS_NICE", "missing"),
+            *use(variables),
+        ),
         remedies=CUMEM_FIXES,
     )
 
@@ -370,7 +398,8 @@ def _cumem_failed(said: tuple[CumemHostFailed, ...]) -> Findings:
     fatal = [each for each in said if each.fatal]
     if said:
         yield Finding(
-            title="NCCL could not take host memory through cuMem" + ("" if fatal else ", and falls back to /dev/shm"),
+            title="NCCL could not take host memory through cuMem"
+            + ("" if fatal else ", and falls back to /dev/shm"),
             severity=Severity.ERROR if fatal else Severity.NOTE,
             confidence=Confidence.LIKELY,
             detail=CUMEM_DETAIL,
@@ -428,16 +457,30 @@ def _no_pci_tree(
     version = versions[0].version if versions else library.version if library else None
     old = version is not None and compare_releases(version.partition("+")[0], WSL_SINCE) < 0
     wsl = bool((platform and platform.wsl) or (around and around.wsl))
-    hidden = Relaunch(adds="-v /sys:/sys:ro", why="in a container: the machine's real /sys", verify="ls /sys/class/pci_bus")
+    hidden = Relaunch(
+        adds="-v /sys:/sys:ro", why="in a container: the machine's real /sys", verify="ls /sys/class/pci_bus"
+    )
     yield Finding(
         title=f"NCCL {version} does not know WSL 2, where GPUs are not in the PCI tree"
         if wsl and old
-        else "NCCL does not find the GPU in /sys: " + (f"{version} is too old for WSL 2" if old else "the PCI tree is hidden"),
-        confidence=Confidence.CERTAIN if wsl and old else Confidence.LIKELY if old or not version else Confidence.POSSIBLE,
+        else "NCCL does not find the GPU in /sys: "
+        + (f"{version} is too old for WSL 2" if old else "the PCI tree is hidden"),
+        confidence=Confidence.CERTAIN
+        if wsl and old
+        else Confidence.LIKELY
+        if old or not version
+        else Confidence.POSSIBLE,
         detail=WSL_DETAIL,
         evidence=quoted(said, *versions[:1]),
         remedies=WSL_FIXES if wsl else (*WSL_FIXES, hidden) if old or not version else (hidden,),
         breaks=(COLLECTIVE,),
         shows=(COLLECTIVE,),
-        asks=() if wsl else (Ask("uname -r; ls /sys/class/pci_bus", "whether this is WSL 2, and what of the PCI tree is visible"),),
+        asks=()
+        if wsl
+        else (
+            Ask(
+                "uname -r; ls /sys/class/pci_bus",
+                "whether this is WSL 2, and what of the PCI tree is visible",
+            ),
+        ),
     )

@@ -114,7 +114,11 @@ def _gloo_took_loopback(
         if nameless
         else "Gloo uses the loopback address because the host name has no other, and other nodes cannot reach it",
         severity=Severity.ERROR if wrong else Severity.NOTE,
-        confidence=Confidence.CERTAIN if (said and refused) else Confidence.LIKELY if wrong else Confidence.POSSIBLE,
+        confidence=Confidence.CERTAIN
+        if (said and refused)
+        else Confidence.LIKELY
+        if wrong
+        else Confidence.POSSIBLE,
         detail=HOSTNAME_DETAIL,
         evidence=(
             *quoted(*said[:1], *refused[:1], *nameless[:1]),
@@ -123,7 +127,9 @@ def _gloo_took_loopback(
         remedies=_gloo_interface(interfaces),
         breaks=(RENDEZVOUS,) if wrong else (),
         shows=(RENDEZVOUS, COLLECTIVE) if wrong else (),
-        asks=() if name else (Ask("getent ahosts $(hostname); ip -br addr", "what the host name leads to, on each node"),),
+        asks=()
+        if name
+        else (Ask("getent ahosts $(hostname); ip -br addr", "what the host name leads to, on each node"),),
     )
 
 
@@ -247,7 +253,10 @@ def master_addr_wrong(master: MasterAddresses, variables: Variables) -> Findings
         severity=severity,
         confidence=Confidence.LIKELY if severity is Severity.WARNING else Confidence.CERTAIN,
         detail=MASTER_DETAIL,
-        evidence=(master.shows(MASTER, ", ".join(master.addresses) or master.error or "no address"), *use(variables)),
+        evidence=(
+            master.shows(MASTER, ", ".join(master.addresses) or master.error or "no address"),
+            *use(variables),
+        ),
         remedies=_meet(number(variables, "MASTER_PORT")),
         breaks=(RENDEZVOUS,),
     )
@@ -285,7 +294,12 @@ def _rank_0_not_reached(
         remedies=_meet(port),
         breaks=(RENDEZVOUS,),
         shows=(RENDEZVOUS, COLLECTIVE),
-        asks=(Ask("getent ahosts $MASTER_ADDR; nc -zv $MASTER_ADDR $MASTER_PORT", "whether this node finds and reaches rank 0"),),
+        asks=(
+            Ask(
+                "getent ahosts $MASTER_ADDR; nc -zv $MASTER_ADDR $MASTER_PORT",
+                "whether this node finds and reaches rank 0",
+            ),
+        ),
     )
 
 
@@ -361,7 +375,11 @@ def _port_taken(
         subject=f"variable:{PORT}",
         title=(f"port {port}" if port else "the port of the rendezvous")
         + " is in use"
-        + (f" by {listener.program} ({listener.pid})" if listener and listener.program and listener.pid else ""),
+        + (
+            f" by {listener.program} ({listener.pid})"
+            if listener and listener.program and listener.pid
+            else ""
+        ),
         detail=PORT_DETAIL,
         evidence=quoted(said[0], listener),
         remedies=_another_port(port, listener),
