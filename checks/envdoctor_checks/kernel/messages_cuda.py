@@ -25,7 +25,7 @@ PATH = r"(?P<{}>:?/[^\s'\"]*/nvcc(?:\.exe)?)"
     r"CUDA_HOME environment variable is not set|CUDA_HOME does not exist, unable to compile|CUDA was not found on the system, please set the CUDA_HOME|"
     rf"nvcc not found at '(?P<at>[^']+)'|No such file or directory: '{PATH.format('python')}'|(?:^|: ){PATH.format('shell')}: (?:not found|No such file)|"
     r"(?:^|: )nvcc: (?:command )?not found|No such file or directory: 'nvcc'|command '?(?P<distutils>[^\s']*/nvcc)'? failed: No such file|"
-    r"nvcc was not found|nvcc binary could not be|default cuda_home='(?P<default>[^']*)' doesn't exist|Could not find nvcc|"
+    r"nvcc was not found|nvcc binary could not be|Could not find nvcc(?: and default cuda_home='(?P<default>[^']*)' doesn't exist)?|"
     r"No CUDA compiler found|Failed to find nvcc|Could NOT find CUDA(?:Toolkit)? \(missing: [^)]*(?:NVCC|TOOLKIT_ROOT|INCLUDE_DIR|CUDART)|"
     r"CUDA_TOOLKIT_ROOT_DIR not found or specified|CMAKE_CUDA_COMPILER[^\n]*(?:NOTFOUND|is not a full path|No CMAKE_CUDA_COMPILER)|No CMAKE_CUDA_COMPILER could be found",
     needles=(

@@ -14,7 +14,9 @@ from envdoctor_checks.nccl import (  # noqa: F401 # importing registers
     rules_library,
     rules_network,
     rules_peers,
+    rules_platform,
     rules_rendezvous,
+    rules_transport,
 )
 from envdoctor_checks.nccl.check import check
 from envdoctor_checks.nccl.tables import nccl_requirements, nccl_variables
