@@ -118,7 +118,12 @@ def test_a_whole_toolkit_misses_nothing(tmp_path: Path) -> None:
     root = toolkit_at(tmp_path / "cuda-12.4")
     (root / "version.json").write_text('{"cuda" : {\n "name" : "CUDA SDK",\n "version" : "12.4.1"\n }}')
     toolkit, headers = toolkit_of(live(CUDA_HOME=str(root)))
-    assert (toolkit.root, toolkit.found_via, toolkit.exists, toolkit.missing) == (str(root), "CUDA_HOME", True, ())
+    assert (toolkit.root, toolkit.found_via, toolkit.exists, toolkit.missing) == (
+        str(root),
+        "CUDA_HOME",
+        True,
+        (),
+    )
     assert (toolkit.nvcc, toolkit.stated_cuda) == (f"{root}/bin/nvcc", "12.4.1")
     assert headers is not None
     assert headers.headers_cuda == "12.4"
@@ -139,7 +144,12 @@ def test_parts_that_are_not_there_are_named(tmp_path: Path) -> None:
 
 def test_a_variable_that_leads_nowhere(tmp_path: Path) -> None:
     toolkit, headers = toolkit_of(live(CUDA_HOME=str(tmp_path / "gone"), CUDA_PATH=str(tmp_path)))
-    assert (toolkit.found_via, toolkit.exists, toolkit.nvcc, toolkit.missing) == ("CUDA_HOME", False, None, ())
+    assert (toolkit.found_via, toolkit.exists, toolkit.nvcc, toolkit.missing) == (
+        "CUDA_HOME",
+        False,
+        None,
+        (),
+    )
     assert headers is None
 
 
@@ -204,7 +214,10 @@ def test_every_ptxas_with_its_use(tmp_path: Path) -> None:
     named = program(tmp_path / "other" / "ptxas", NVCC_BANNER.replace("12.4", "13.0"))
     host = Host.here(environ={**os.environ, "TRITON_PTXAS_PATH": str(named)})
     given = probe_releases.ptx_assemblers(host, paths(site_packages=(str(tmp_path / "site"),)), None)
-    assert [(each.path, each.used_by) for each in given.assemblers] == [(str(named), "TRITON_PTXAS_PATH"), (str(own), "triton")]
+    assert [(each.path, each.used_by) for each in given.assemblers] == [
+        (str(named), "TRITON_PTXAS_PATH"),
+        (str(own), "triton"),
+    ]
     assert given.of("triton")[0].ptxas_cuda == "12.4.131"
 
 
@@ -229,8 +242,15 @@ def test_caches_of_a_fresh_home_can_be_made(tmp_path: Path) -> None:
 
 
 def test_variables_move_the_caches(tmp_path: Path) -> None:
-    names = {"TORCHINDUCTOR_CACHE_DIR": "i", "TRITON_CACHE_DIR": "t", "TORCH_EXTENSIONS_DIR": "e", "CUDA_CACHE_PATH": "c"}
-    found = caches(live(HOME="/nowhere", USER="a", **{name: f"{tmp_path}/{end}" for name, end in names.items()}))
+    names = {
+        "TORCHINDUCTOR_CACHE_DIR": "i",
+        "TRITON_CACHE_DIR": "t",
+        "TORCH_EXTENSIONS_DIR": "e",
+        "CUDA_CACHE_PATH": "c",
+    }
+    found = caches(
+        live(HOME="/nowhere", USER="a", **{name: f"{tmp_path}/{end}" for name, end in names.items()})
+    )
     assert {each.found_via for each in found.values()} == set(names)
     assert {each.path for each in found.values()} == {f"{tmp_path}/{end}" for end in names.values()}
 
@@ -286,7 +306,11 @@ def test_noexec_read_only_and_full_file_systems(tmp_path: Path) -> None:
     )
     found = caches(host_tree(tmp_path, environ={"HOME": "/root", "USER": "root"}))
     assert (found["inductor"].noexec, found["inductor"].free, found["inductor"].writable) == (True, 0, True)
-    assert (found["triton"].read_only, found["triton"].writable, found["triton"].exists) == (True, False, True)
+    assert (found["triton"].read_only, found["triton"].writable, found["triton"].exists) == (
+        True,
+        False,
+        True,
+    )
 
 
 @needs_root
@@ -295,9 +319,11 @@ def test_a_tmpfs_mounted_noexec_is_seen(tmp_path: Path) -> None:
         "from envdoctor.host import Host; from envdoctor_checks.kernel.probe_caches import cache_directories as look\n"
         "print([each.noexec for each in look(Host.here()).directories if each.kind == 'triton'])"
     )
-    script = f"mount --make-rprivate / && mount -t tmpfs -o noexec tmpfs {tmp_path} && exec {sys.executable} -c \"{code}\""
+    script = f'mount --make-rprivate / && mount -t tmpfs -o noexec tmpfs {tmp_path} && exec {sys.executable} -c "{code}"'
     environ = {**os.environ, "TRITON_CACHE_DIR": f"{tmp_path}/cache"}
-    done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=60, env=environ)
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=60, env=environ
+    )
     assert done.stdout.strip() == "[True]", done.stderr
 
 

@@ -62,7 +62,11 @@ def test_ordinary_lines_say_nothing(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "language", "name"),
     [
-        ("RuntimeError: Failed to find C compiler. Please specify via CC environment variable or set triton.knobs.build.impl.", "c", ""),
+        (
+            "RuntimeError: Failed to find C compiler. Please specify via CC environment variable or set triton.knobs.build.impl.",
+            "c",
+            "",
+        ),
         ("unable to execute 'x86_64-linux-gnu-gcc': No such file or directory", "c", "x86_64-linux-gnu-gcc"),
         ("error: command 'gcc' failed: No such file or directory", "c", "gcc"),
         ("/bin/sh: 1: gcc: not found", "c", "gcc"),
@@ -85,8 +89,14 @@ def test_compilers_that_are_not_there(text: str, language: str, name: str) -> No
         ("/tmp/tmpq/main.c:4:10: fatal error: Python.h: No such file or directory", "Python.h"),
         ("x.cpp:3:10: fatal error: 'omp.h' file not found", "omp.h"),
         ('/x/a.cu(2): catastrophic error: cannot open source file "cuda_runtime.h"', "cuda_runtime.h"),
-        ("cuda_utils.c(12): fatal error C1083: Cannot open include file: 'Python.h': No such file or directory", "Python.h"),
-        ("/usr/local/cuda/include/cuda_fp16.h:4:10: fatal error: nv/target: No such file or directory", "nv/target"),
+        (
+            "cuda_utils.c(12): fatal error C1083: Cannot open include file: 'Python.h': No such file or directory",
+            "Python.h",
+        ),
+        (
+            "/usr/local/cuda/include/cuda_fp16.h:4:10: fatal error: nv/target: No such file or directory",
+            "nv/target",
+        ),
         ("<stdin>:1:10: fatal error: 'vector' file not found", "vector"),
     ],
 )
@@ -97,7 +107,12 @@ def test_headers_in_the_words_of_each_compiler(text: str, header: str) -> None:
 
 
 def test_the_driver_owns_lcuda() -> None:
-    assert read(check, "/usr/bin/ld: cannot find -lcuda: No such file or directory").symptoms(LinkLibraryNotFound) == ()
+    assert (
+        read(check, "/usr/bin/ld: cannot find -lcuda: No such file or directory").symptoms(
+            LinkLibraryNotFound
+        )
+        == ()
+    )
     said = only("/usr/bin/ld: cannot find -lcudart: No such file or directory", LinkLibraryNotFound)
     assert isinstance(said, LinkLibraryNotFound)
     assert said.library == "cudart"
@@ -115,11 +130,23 @@ def test_ninja_fatal_and_not() -> None:
 @pytest.mark.parametrize(
     ("text", "path"),
     [
-        ("OSError: CUDA_HOME environment variable is not set. Please set it to your CUDA install root.", None),
-        ("FileNotFoundError: [Errno 2] No such file or directory: ':/usr/local/cuda-11.8/bin/nvcc'", ":/usr/local/cuda-11.8/bin/nvcc"),
+        (
+            "OSError: CUDA_HOME environment variable is not set. Please set it to your CUDA install root.",
+            None,
+        ),
+        (
+            "FileNotFoundError: [Errno 2] No such file or directory: ':/usr/local/cuda-11.8/bin/nvcc'",
+            ":/usr/local/cuda-11.8/bin/nvcc",
+        ),
         ("/bin/sh: 1: /opt/cuda/bin/nvcc: not found", "/opt/cuda/bin/nvcc"),
-        ("RuntimeError: Could not find nvcc and default cuda_home='/usr/local/cuda' doesn't exist", "/usr/local/cuda"),
-        ("FileNotFoundError: nvcc not found at '/v/bin/nvcc'. Ensure CUDA path '/v' is correct.", "/v/bin/nvcc"),
+        (
+            "RuntimeError: Could not find nvcc and default cuda_home='/usr/local/cuda' doesn't exist",
+            "/usr/local/cuda",
+        ),
+        (
+            "FileNotFoundError: nvcc not found at '/v/bin/nvcc'. Ensure CUDA path '/v' is correct.",
+            "/v/bin/nvcc",
+        ),
     ],
 )
 def test_nvcc_that_is_not_there(text: str, path: str | None) -> None:
@@ -131,9 +158,21 @@ def test_nvcc_that_is_not_there(text: str, path: str | None) -> None:
 @pytest.mark.parametrize(
     ("text", "nvcc", "torch"),
     [
-        ("RuntimeError:\nThe detected CUDA version (12.4) mismatches the version that was used to compile\nPyTorch (11.8). Please", "12.4", "11.8"),
-        ("RuntimeError: ('The detected CUDA version (%s) mismatches the version that was used to compilePyTorch (%s). Please', '12.4', '13.0')", "12.4", "13.0"),
-        ("CUDAMismatchException: >- DeepSpeed Op Builder: Installed CUDA version 11.5 does not match the version torch was compiled with 12.1, unable", "11.5", "12.1"),
+        (
+            "RuntimeError:\nThe detected CUDA version (12.4) mismatches the version that was used to compile\nPyTorch (11.8). Please",
+            "12.4",
+            "11.8",
+        ),
+        (
+            "RuntimeError: ('The detected CUDA version (%s) mismatches the version that was used to compilePyTorch (%s). Please', '12.4', '13.0')",
+            "12.4",
+            "13.0",
+        ),
+        (
+            "CUDAMismatchException: >- DeepSpeed Op Builder: Installed CUDA version 11.5 does not match the version torch was compiled with 12.1, unable",
+            "11.5",
+            "12.1",
+        ),
     ],
 )
 def test_a_toolkit_of_another_release(text: str, nvcc: str, torch: str) -> None:
@@ -150,10 +189,26 @@ def test_a_minor_difference_is_no_fault() -> None:
 @pytest.mark.parametrize(
     ("text", "family", "newest"),
     [
-        ("error: #error -- unsupported GNU version! gcc versions later than 12 are not supported!", "gcc", "12"),
-        ("error: #error -- unsupported clang version! clang version must be less than 16 and greater than 3.2 .", "clang", "15"),
-        ("error: #error: unsupported Microsoft Visual Studio version! Only the versions between 2017 and 2022 are supported!", "msvc", None),
-        ('mathcalls.h(79): error: exception specification is incompatible with that of previous function "cospi"', "glibc", None),
+        (
+            "error: #error -- unsupported GNU version! gcc versions later than 12 are not supported!",
+            "gcc",
+            "12",
+        ),
+        (
+            "error: #error -- unsupported clang version! clang version must be less than 16 and greater than 3.2 .",
+            "clang",
+            "15",
+        ),
+        (
+            "error: #error: unsupported Microsoft Visual Studio version! Only the versions between 2017 and 2022 are supported!",
+            "msvc",
+            None,
+        ),
+        (
+            'mathcalls.h(79): error: exception specification is incompatible with that of previous function "cospi"',
+            "glibc",
+            None,
+        ),
     ],
 )
 def test_host_compilers_that_nvcc_refuses(text: str, family: str, newest: str | None) -> None:
@@ -166,7 +221,9 @@ def test_architectures_and_ptx() -> None:
     unknown = only("ptxas fatal   : Value 'sm_121a' is not defined for option 'gpu-name'", GpuNameUnknown)
     assert isinstance(unknown, GpuNameUnknown)
     assert (unknown.arch, unknown.program) == ("sm_121a", "ptxas")
-    ptx = only("ptxas /tmp/x.ptx, line 5; fatal   : Unsupported .version 8.6; current version is '8.5'", PtxTooNew)
+    ptx = only(
+        "ptxas /tmp/x.ptx, line 5; fatal   : Unsupported .version 8.6; current version is '8.5'", PtxTooNew
+    )
     assert isinstance(ptx, PtxTooNew)
     assert (ptx.reader, ptx.ptx, ptx.known) == ("ptxas", "8.6", "8.5")
 
@@ -189,7 +246,9 @@ def test_dumps_of_stacks() -> None:
 def test_files_of_caches_and_others() -> None:
     gone = "FileNotFoundError: [Errno 2] No such file or directory: '/root/.triton/cache/AB/kernel.json'"
     assert only(gone, CacheFileGone)
-    mapped = only("ImportError: /tmp/torchinductor_a/x/y.so: failed to map segment from shared object", SegmentNotMapped)
+    mapped = only(
+        "ImportError: /tmp/torchinductor_a/x/y.so: failed to map segment from shared object", SegmentNotMapped
+    )
     assert isinstance(mapped, SegmentNotMapped)
     assert mapped.path == "/tmp/torchinductor_a/x/y.so"
 
@@ -200,7 +259,11 @@ def test_files_of_caches_and_others() -> None:
         ("/tmp/torchinductor_ada/ab/x.py", "inductor", "/tmp/torchinductor_ada"),
         ("/tmp/torchinductor_ada/triton/0/AB/k.so", "triton", "/tmp/torchinductor_ada/triton"),
         ("/home/ada/.triton/cache/AB", "triton", "/home/ada/.triton"),
-        ("/home/ada/.cache/torch_extensions/py311_cu128/x", "extensions", "/home/ada/.cache/torch_extensions"),
+        (
+            "/home/ada/.cache/torch_extensions/py311_cu128/x",
+            "extensions",
+            "/home/ada/.cache/torch_extensions",
+        ),
         ("/home/ada/.nv/ComputeCache/1", "cuda", "/home/ada/.nv"),
         (r"C:\Users\ada\.triton\cache\AB\cuda_utils.pyd", "triton", r"C:\Users\ada\.triton"),
     ],
@@ -212,7 +275,13 @@ def test_whose_cache_a_path_is(path: str, kind: str, root: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/data/train.csv", "/v/lib/python3.11/site-packages/triton/runtime/cache.py", "/opt/tritonserver/lib/x.so", "/srv/triton-models/a"]
+    "path",
+    [
+        "/data/train.csv",
+        "/v/lib/python3.11/site-packages/triton/runtime/cache.py",
+        "/opt/tritonserver/lib/x.so",
+        "/srv/triton-models/a",
+    ],
 )
 def test_what_is_no_cache(path: str) -> None:
     assert not is_cached(path)
@@ -223,7 +292,9 @@ def test_releases_in_sessions() -> None:
     nvcc = fact(read(check, text), Nvcc)
     assert isinstance(nvcc, Nvcc)
     assert (nvcc.nvcc_cuda, nvcc.path) == ("12.8.93", "/usr/local/cuda-12.8/bin/nvcc")
-    compiler = fact(read(check, "$ gcc --version | head -1\ngcc (GCC) 13.2.1 20240316 (Red Hat 13.2.1-7)\n"), HostCompiler)
+    compiler = fact(
+        read(check, "$ gcc --version | head -1\ngcc (GCC) 13.2.1 20240316 (Red Hat 13.2.1-7)\n"), HostCompiler
+    )
     assert isinstance(compiler, HostCompiler)
     assert compiler.release == "13.2.1"
     headers = fact(read(check, "#define CUDART_VERSION  13000\n"), CudaHeaders)
@@ -237,7 +308,9 @@ def test_the_release_of_ptxas_is_not_nvccs() -> None:
 
 
 def test_collect_env_tells_compiler_and_nvcc() -> None:
-    facts = read(check, "GCC version: (Ubuntu 11.4.0-1ubuntu1~22.04) 11.4.0\nCUDA runtime version: 12.1.105\n")
+    facts = read(
+        check, "GCC version: (Ubuntu 11.4.0-1ubuntu1~22.04) 11.4.0\nCUDA runtime version: 12.1.105\n"
+    )
     compiler, nvcc = fact(facts, HostCompiler), fact(facts, Nvcc)
     assert isinstance(compiler, HostCompiler)
     assert isinstance(nvcc, Nvcc)
