@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING, Any, get_args
 import msgspec
 
 from envdoctor.facts import Source
-from envdoctor.report import SCHEMA as REPORT
-from envdoctor.report import Report
-from envdoctor.snapshot import SCHEMA as FACTS
-from envdoctor.snapshot import FactsDocument
+from envdoctor.report import SCHEMA as REPORT, Report
+from envdoctor.snapshot import SCHEMA as FACTS, FactsDocument
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

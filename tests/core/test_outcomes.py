@@ -6,8 +6,7 @@ import graphlib
 import itertools
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from envdoctor.outcomes import (
     UPSTREAM,

@@ -2,8 +2,7 @@
 
 from time import process_time
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from envdoctor.probing.lddebug import LoaderTrace, SearchStep, parse
 

@@ -7,10 +7,12 @@ from collections.abc import Callable
 import msgspec
 
 from envdoctor.probing.child import ChildEnd
-from tests.support import machine_driver as gpu
-from tests.support import machine_parts as parts
-from tests.support import machines_contained as contained
-from tests.support import machines_healthy as healthy
+from tests.support import (
+    machine_driver as gpu,
+    machine_parts as parts,
+    machines_contained as contained,
+    machines_healthy as healthy,
+)
 from tests.support.machine_torch import (
     NO_DRIVER,
     TORCH_2_8,

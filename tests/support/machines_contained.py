@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from tests.support import machine_container as container
-from tests.support import machine_driver as gpu
-from tests.support import machine_parts as parts
+from tests.support import machine_container as container, machine_driver as gpu, machine_parts as parts
 from tests.support.machine_torch import (
     TORCH_2_8,
     TORCH_CPU,

@@ -7,8 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
-from tests.support import machine_driver as gpu
-from tests.support import machine_parts as parts
+from tests.support import machine_driver as gpu, machine_parts as parts
 from tests.support.machine_torch import (
     TORCH_2_8,
     TORCH_2_12_ARM,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from envdoctor.text.commands import opening, openings, simple_commands
 from envdoctor.text.openings import Opening

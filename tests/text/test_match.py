@@ -10,8 +10,7 @@ import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from envdoctor.text.lines import Line, clean
 from envdoctor.text.match import MAX_LINE, Matcher

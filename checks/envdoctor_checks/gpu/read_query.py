@@ -25,8 +25,6 @@ from envdoctor_checks.gpu.facts import (
 )
 from envdoctor_checks.gpu.figures import (
     REASONS as BITS,
-)
-from envdoctor_checks.gpu.figures import (
     ClockReasons,
     GpuClockReasons,
     GpuLoad,

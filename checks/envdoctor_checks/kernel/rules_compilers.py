@@ -1,4 +1,4 @@
-"""Rules about the host's compilers, Python's headers, OpenMP, the assembler and ninja."""
+"""Rules about the host's C and C++ compilers."""
 
 from __future__ import annotations
 
@@ -39,31 +39,14 @@ from envdoctor_checks.python.facts import Distributions
 from envdoctor_checks.torch.facts import TorchBuild
 
 C_LIBRARY = (
-    "stdio.h",
-    "stdlib.h",
-    "string.h",
-    "assert.h",
-    "limits.h",
-    "stdint.h",
-    "features.h",
-    "bits/libc-header-start.h",
-    "sys/types.h",
-)
+    "stdio.h", "stdlib.h", "string.h", "assert.h", "limits.h", "stdint.h", "features.h",
+    "bits/libc-header-start.h", "sys/types.h",
+)  # fmt: skip
 """Headers of the C library's own: without them GCC is there and cannot compile anything."""
 CXX_LIBRARY = (
-    "vector",
-    "iostream",
-    "string",
-    "cstdint",
-    "cstddef",
-    "memory",
-    "algorithm",
-    "type_traits",
-    "cmath",
-    "cstdlib",
-    "atomic",
-    "bits/c++config.h",
-)
+    "vector", "iostream", "string", "cstdint", "cstddef", "memory", "algorithm", "type_traits", "cmath", "cstdlib",
+    "atomic", "bits/c++config.h",
+)  # fmt: skip
 VCVARS = (
     r'call "C:\Program Files (x86)\Microsoft Visual Studio\2022\BuildTools\VC\Auxiliary\Build\vcvars64.bat"'
 )

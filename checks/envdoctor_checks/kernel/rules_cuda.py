@@ -59,20 +59,9 @@ WHEELS = {
 }
 """Headers that are not the toolkit's own, and the wheels that bring them."""
 LINKED = (
-    "cudart",
-    "cudart_static",
-    "cudadevrt",
-    "cublas",
-    "cublasLt",
-    "cusparse",
-    "cusolver",
-    "curand",
-    "cufft",
-    "nvrtc",
-    "nvToolsExt",
-    "nvJitLink",
-    "nppc",
-)
+    "cudart", "cudart_static", "cudadevrt", "cublas", "cublasLt", "cusparse", "cusolver", "curand", "cufft", "nvrtc",
+    "nvToolsExt", "nvJitLink", "nppc",
+)  # fmt: skip
 """Libraries of the toolkit that extensions are linked with."""
 
 

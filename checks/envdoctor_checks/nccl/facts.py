@@ -9,113 +9,41 @@ import msgspec
 from envdoctor.api import Fact
 from envdoctor_checks.nccl.symptoms import (  # the symptoms are as public as the facts
     CollectiveFailed as CollectiveFailed,
-)
-from envdoctor_checks.nccl.symptoms import (
     CollectiveTimedOut as CollectiveTimedOut,
-)
-from envdoctor_checks.nccl.symptoms import (
     CollectiveWrong as CollectiveWrong,
-)
-from envdoctor_checks.nccl.symptoms import (
     CompletionFailed as CompletionFailed,
-)
-from envdoctor_checks.nccl.symptoms import (
     ConnectFailed as ConnectFailed,
-)
-from envdoctor_checks.nccl.symptoms import (
     CudaFailed as CudaFailed,
-)
-from envdoctor_checks.nccl.symptoms import (
     CumemHostFailed as CumemHostFailed,
-)
-from envdoctor_checks.nccl.symptoms import (
     DmaFault as DmaFault,
-)
-from envdoctor_checks.nccl.symptoms import (
     DuplicateGpu as DuplicateGpu,
-)
-from envdoctor_checks.nccl.symptoms import (
     GdrDisabled as GdrDisabled,
-)
-from envdoctor_checks.nccl.symptoms import (
     GlooConnectFailed as GlooConnectFailed,
-)
-from envdoctor_checks.nccl.symptoms import (
     GlooDeviceUnsupported as GlooDeviceUnsupported,
-)
-from envdoctor_checks.nccl.symptoms import (
     GlooInterfaceMissing as GlooInterfaceMissing,
-)
-from envdoctor_checks.nccl.symptoms import (
     GlooLoopback as GlooLoopback,
-)
-from envdoctor_checks.nccl.symptoms import (
     InterfacesChosen as InterfacesChosen,
-)
-from envdoctor_checks.nccl.symptoms import (
     MemoryPeersMissing as MemoryPeersMissing,
-)
-from envdoctor_checks.nccl.symptoms import (
     MnnvlBroken as MnnvlBroken,
-)
-from envdoctor_checks.nccl.symptoms import (
     NameNotResolved as NameNotResolved,
-)
-from envdoctor_checks.nccl.symptoms import (
     NetworkNotFound as NetworkNotFound,
-)
-from envdoctor_checks.nccl.symptoms import (
     NetworkUsed as NetworkUsed,
-)
-from envdoctor_checks.nccl.symptoms import (
     NoInterface as NoInterface,
-)
-from envdoctor_checks.nccl.symptoms import (
     NoRdmaDevice as NoRdmaDevice,
-)
-from envdoctor_checks.nccl.symptoms import (
     PassthroughAdvised as PassthroughAdvised,
-)
-from envdoctor_checks.nccl.symptoms import (
     PciPathMissing as PciPathMissing,
-)
-from envdoctor_checks.nccl.symptoms import (
     PeerTestFailed as PeerTestFailed,
-)
-from envdoctor_checks.nccl.symptoms import (
     PeerToPeerHelped as PeerToPeerHelped,
-)
-from envdoctor_checks.nccl.symptoms import (
     PluginNotLoaded as PluginNotLoaded,
-)
-from envdoctor_checks.nccl.symptoms import (
     PortListener as PortListener,
-)
-from envdoctor_checks.nccl.symptoms import (
     PortTaken as PortTaken,
-)
-from envdoctor_checks.nccl.symptoms import (
     RdmaCallFailed as RdmaCallFailed,
-)
-from envdoctor_checks.nccl.symptoms import (
     RdmaNodesMissing as RdmaNodesMissing,
-)
-from envdoctor_checks.nccl.symptoms import (
     SettingSaid as SettingSaid,
-)
-from envdoctor_checks.nccl.symptoms import (
     StoreRefused as StoreRefused,
-)
-from envdoctor_checks.nccl.symptoms import (
     StoreUnreachable as StoreUnreachable,
-)
-from envdoctor_checks.nccl.symptoms import (
     ValueRefused as ValueRefused,
-)
-from envdoctor_checks.nccl.symptoms import (
     VersionSaid as VersionSaid,
-)
-from envdoctor_checks.nccl.symptoms import (
     VersionsDiffer as VersionsDiffer,
 )
 

@@ -21,13 +21,13 @@ from envdoctor_checks.torch.tables import (
     Companions,
     PackageIndex,
     PackageIndexes,
+    Platform as WheelPlatform,
     TorchReleases,
     arch_lists,
     companions,
     package_indexes,
     torch_releases,
 )
-from envdoctor_checks.torch.tables import Platform as WheelPlatform
 from envdoctor_checks.torch.versions import label_of_cuda
 
 SISTERS = ("torchvision", "torchaudio")

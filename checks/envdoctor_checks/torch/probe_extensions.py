@@ -15,8 +15,8 @@ from envdoctor.probing.elfimage import (
     BadElfError,
     Image,
     ReadAt,
+    Source as Bytes,
 )
-from envdoctor.probing.elfimage import Source as Bytes
 from envdoctor_checks.python.facts import Distribution, Distributions
 from envdoctor_checks.torch.check import check
 from envdoctor_checks.torch.facts import CompiledExtension, CompiledExtensions, TorchBuild
