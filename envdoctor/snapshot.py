@@ -68,18 +68,19 @@ class FactsDocument(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def to_document(facts: Facts, at: str, *, redacted: bool = False) -> FactsDocument:
-    """Facts as a document; what no loaded check knows travels on unchanged."""
+    """Facts as a document, in the order of their names whichever probe answered first (what is redacted is numbered
+    in the order of the document); what no loaded check knows travels on unchanged."""
     known = {type(fact).fact_name: _plain(fact) for fact in facts if not isinstance(fact, NotJudged)}
     strange = {name for name, value in known.items() if not _finite(value)}
     gaps = {kind.fact_name: why for kind, why in facts.unavailable().items()}
     gaps.update({name: Unavailable(name, "it holds a number that JSON cannot carry") for name in strange})
+    said = facts.unknown.facts | {name: value for name, value in known.items() if name not in strange}
+    missing = facts.unknown.unavailable | gaps
     return FactsDocument(
         schema=SCHEMA,
         recorded=Recorded(at, __version__, redacted),
-        facts=facts.unknown.facts | {name: value for name, value in known.items() if name not in strange},
-        unavailable={
-            name: Gap(why.reason, why.would_allow) for name, why in (facts.unknown.unavailable | gaps).items()
-        },
+        facts=dict(sorted(said.items())),
+        unavailable={name: Gap(why.reason, why.would_allow) for name, why in sorted(missing.items())},
         symptoms=[{"kind": type(said).symptom_name, **_plain(said)} for said in facts.all_symptoms()]
         + list(facts.unknown.symptoms),
     )

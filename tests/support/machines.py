@@ -57,13 +57,7 @@ def record(tree: Tree) -> bytes:
     document = snapshot.to_document(seen.facts, RECORDED_AT)
     document, _ = redact_document(document, **own_names(host))
     recorded = structs.replace(document.recorded, envdoctor=RELEASE)
-    ordered = structs.replace(
-        document,
-        recorded=recorded,
-        facts=dict(sorted(document.facts.items())),
-        unavailable=dict(sorted(document.unavailable.items())),
-    )
-    return snapshot.encode(ordered)
+    return snapshot.encode(structs.replace(document, recorded=recorded))
 
 
 def judged(path: Path) -> Report:
