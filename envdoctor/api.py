@@ -1,7 +1,18 @@
 """The plugin contract: everything of the core that a check may import."""
 
+from envdoctor.asked import Asked
 from envdoctor.check import Check, Headline, Tier, View
-from envdoctor.facts import CouldNotLook, Evidence, Fact, Facts, Printed, Source, Symptom, Unavailable
+from envdoctor.facts import (
+    CouldNotLook,
+    Evidence,
+    Fact,
+    Facts,
+    LeftOut,
+    Printed,
+    Source,
+    Symptom,
+    Unavailable,
+)
 from envdoctor.findings import Ask, Confidence, Finding, Findings, Severity
 from envdoctor.host import Host, Stat
 from envdoctor.outcomes import Outcome, gpu, imports, library
@@ -29,6 +40,7 @@ from envdoctor.variables import Variables
 __all__ = [
     "Ask",
     "AskAdministrator",
+    "Asked",
     "Change",
     "Check",
     "Confidence",
@@ -44,6 +56,7 @@ __all__ = [
     "Host",
     "Install",
     "InstallSystem",
+    "LeftOut",
     "NoFix",
     "Outcome",
     "Platform",

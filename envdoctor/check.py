@@ -18,6 +18,7 @@ import msgspec
 from envdoctor.errors import PluginError
 from envdoctor.facts import Fact, Printed, Symptom, Unavailable
 from envdoctor.host import Host
+from envdoctor.outcomes import Outcome
 
 if typing.TYPE_CHECKING:
     from envdoctor.findings import Findings
@@ -133,6 +134,9 @@ class Probe(msgspec.Struct, frozen=True):
     tier: Tier
     deadline: float
     """Seconds until the engine stops waiting for it."""
+    tries: tuple[Outcome, ...] = ()
+    """What it tries to have. It then starts when all others have looked, and not at all where a finding already
+    says why it would fail."""
 
     def needs(self) -> tuple[Need, ...]:
         """What it asks for."""
@@ -219,11 +223,14 @@ class Check:
         self.views: list[Callable[..., Any]] = []
         self.applies: Callable[..., str | None] | None = None
 
-    def probe(self, *, tier: Tier = Tier.DEFAULT, deadline: float = 5.0) -> Callable[[Function], Function]:
+    def probe(
+        self, *, tier: Tier = Tier.DEFAULT, deadline: float = 5.0, tries: Iterable[Outcome] = ()
+    ) -> Callable[[Function], Function]:
         """Register a function that looks: ``(host: Host, other facts by type) -> facts``."""
 
         def register(function: Function) -> Function:
-            self.probes.append(Probe(f"{self.name}.{dashed(function.__name__)}", function, tier, deadline))
+            name = f"{self.name}.{dashed(function.__name__)}"
+            self.probes.append(Probe(name, function, tier, deadline, tuple(tries)))
             return function
 
         return register

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 
 from envdoctor.check import Check, Need, Probe, Tier
-from envdoctor.facts import Fact, Facts, Printed, Symptom, Unavailable
+from envdoctor.facts import Fact, Facts, LeftOut, Printed, Symptom, Unavailable
 from envdoctor.host import could_not_look
 from envdoctor.injecting import Missing, arguments_for
 
@@ -43,7 +43,7 @@ class ProbeEvent(msgspec.Struct, frozen=True):
 
 
 class NotTried(msgspec.Struct, frozen=True):
-    """A probe that this run did not start, and why: the flag that would."""
+    """What this run did not try, and why: the flag that would."""
 
     probe: str
     reason: str
@@ -59,6 +59,16 @@ class Looked(msgspec.Struct, frozen=True):
     """Probe -> the seconds it had."""
     not_tried: tuple[NotTried, ...]
     seconds: dict[str, float]
+
+    def then(self, later: Looked) -> Looked:
+        """This look and one that went on from its facts."""
+        return Looked(
+            later.facts,
+            self.crashed | later.crashed,
+            self.late | later.late,
+            self.not_tried + later.not_tried,
+            self.seconds | later.seconds,
+        )
 
 
 class ProbeBroke(Exception):
@@ -88,7 +98,8 @@ class _Answer(msgspec.Struct, frozen=True):
 class Look:
     """One look at a machine. Iterate for `ProbeEvent`s; `result` stands when the iteration has ended.
 
-    After `budget` seconds nothing more is started and nothing more is waited for.
+    After `budget` seconds nothing more is started and nothing more is waited for. `trials`: the probes that try an
+    outcome, else all others; `spared` are those not to be started, with the reason.
     """
 
     def __init__(
@@ -101,14 +112,21 @@ class Look:
         run_stranger: Mapping[str, Stranger] | None = None,
         match: Match | None = None,
         budget: float = math.inf,
+        trials: bool = False,
+        spared: Mapping[str, str] | None = None,
     ) -> None:
         self._host = host
         self._strangers = run_stranger or {}
         self._match = match
         self._budget = budget
         self._end = math.inf
-        probes = [(check, probe) for check in checks for probe in check.probes]
-        self._waiting = [self._job(check, probe) for check, probe in probes if probe.tier <= tier]
+        spared = spared or {}
+        probes = [(check, probe) for check in checks for probe in check.probes if bool(probe.tries) == trials]
+        self._waiting = [
+            self._job(check, probe)
+            for check, probe in probes
+            if probe.tier <= tier and probe.name not in spared
+        ]
         self._running: list[_Job] = []
         self._answers: queue.SimpleQueue[tuple[_Job, _Answer | BaseException]] = queue.SimpleQueue()
         self._facts = seed or Facts()
@@ -116,6 +134,7 @@ class Look:
         self._late: dict[str, float] = {}
         self._seconds: dict[str, float] = {}
         self._not_tried = [_left_out(probe) for _, probe in probes if probe.tier > tier]
+        self._not_tried += [NotTried(name, reason) for name, reason in spared.items()]
 
     @property
     def result(self) -> Looked:
@@ -231,7 +250,9 @@ class Look:
                 self._crashed[job.probe.name] = answer.crash
             return
         kept = could_not_look(answer)
-        if kept is not None:
+        if isinstance(answer, LeftOut):
+            self._not_tried.append(NotTried(job.probe.name, str(answer)))
+        elif kept is not None:
             self._note_unavailable(job, kept.reason, kept.would_allow)
         elif isinstance(answer, ProbeLate):
             had = round(min(job.probe.deadline, self._end - job.started), 3)

@@ -98,6 +98,13 @@ class CouldNotLook(Exception):
         self.would_allow = would_allow
 
 
+class LeftOut(Exception):
+    """Raised by a probe that does not try something in this run; the reason names the flag that makes it try.
+
+    Its facts are then *not recorded*: nothing was looked at, and nothing hides it.
+    """
+
+
 class Unknown(msgspec.Struct, frozen=True):
     """What a recording holds and no loaded check knows (a newer version's, a stranger's): kept, never judged."""
 

@@ -68,6 +68,11 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     shows: tuple[Outcome, ...] = ()
     asks: tuple[Ask, ...] = ()
 
+    @property
+    def may_explain(self) -> bool:
+        """Whether it is sure enough to account for other failures: at least `likely`."""
+        return self.confidence is not Confidence.POSSIBLE
+
 
 Findings: TypeAlias = Iterator[Finding]
 """What a rule and each of its signs return: they are generators."""

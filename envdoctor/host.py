@@ -7,6 +7,7 @@ space) from an `Overlay`, see `envdoctor.tree`.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import sys
 import time
@@ -70,6 +71,8 @@ class Host:
         self._run = run
         self._overlay = overlay
         self.live = root == "/" and overlay is None
+        self.ends = math.inf
+        """When the run must be over, by `time.monotonic`: trials end their children before."""
 
     @classmethod
     def here(cls, *, environ: Mapping[str, str] | None = None) -> Host:
@@ -85,6 +88,10 @@ class Host:
             run=run_child,
             cwd=_cwd(),
         )
+
+    def remaining(self) -> float:
+        """Seconds that this run still has: infinite where it has no budget."""
+        return self.ends - time.monotonic()
 
     def run_child(self, request: ChildRequest) -> ChildResult:
         """Run a program of this machine. Raises `CouldNotLook` where nothing can be run: a tree of files."""

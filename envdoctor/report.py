@@ -110,6 +110,15 @@ class Missed(msgspec.Struct, frozen=True):
     would_allow: str = ""
 
 
+class ViewEntry(msgspec.Struct, frozen=True):
+    """A table of what was seen, beyond the findings."""
+
+    check: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
 class CheckEntry(msgspec.Struct, frozen=True):
     """How a check fared. `outcome` is never ``ok`` where something could not be looked at."""
 
@@ -138,6 +147,7 @@ class Report(msgspec.Struct, frozen=True):
     suppressed: tuple[FindingEntry, ...]
     asks: tuple[Ask, ...]
     checks: tuple[CheckEntry, ...]
+    views: tuple[ViewEntry, ...] = ()
     crash: str | None = None
     """Set when envdoctor itself broke: the rest holds what was known by then."""
 
@@ -170,6 +180,7 @@ def build_report(
     facts: Facts,
     checks: tuple[CheckEntry, ...],
     selection: Selection,
+    views: tuple[ViewEntry, ...] = (),
     not_the_environment: bool = False,
 ) -> Report:
     """The one converter from inner types to the document."""
@@ -195,6 +206,7 @@ def build_report(
         suppressed=suppressed,
         asks=asks,
         checks=checks,
+        views=views,
     )
 
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from envdoctor import core_check, plugins, snapshot
-from envdoctor.check import Check, Headline, Tier
+from envdoctor.check import Check, Headline, Tier, View
 from envdoctor.engine import Look, Looked, ProbeEvent
 from envdoctor.errors import UsageError
 from envdoctor.facts import Facts, Printed, Source, Symptom
 from envdoctor.host import Host
 from envdoctor.injecting import Missing, call_with
 from envdoctor.judging import Judgement, bind, judge, ranked
+from envdoctor.outcomes import explains
 from envdoctor.report import (
     MachineRow,
     PassedOver,
@@ -24,6 +26,7 @@ from envdoctor.report import (
     Report,
     Selection,
     TargetEntry,
+    ViewEntry,
     build_report,
     our_tool,
 )
@@ -31,6 +34,7 @@ from envdoctor.standing import check_entries
 from envdoctor.target import Target, TargetPaths, choose
 
 if TYPE_CHECKING:
+    from envdoctor.asked import Asked
     from envdoctor.reading import Messages
 
 OnEvent = Callable[[ProbeEvent], None]
@@ -80,30 +84,52 @@ class Doctor:
         tier: Tier,
         python: str | None = None,
         budget: float = math.inf,
+        asked: Asked | None = None,
         on_event: OnEvent = _ignore,
     ) -> Seen:
-        """Look at the live machine for at most `budget` seconds. Raises `UsageError` for a named interpreter that is not there."""
+        """Look at the live machine for at most `budget` seconds, then try what the findings leave open.
+
+        Raises `UsageError` for a named interpreter that is not there.
+        """
         from envdoctor.probing.stranger import run_stranger
 
-        target = choose(host, python)
+        host.ends = time.monotonic() + budget
+        seed = Facts.of(choose(host, python), *([asked] if asked else []))
         strangers = dict.fromkeys(self.plugins.strangers(), run_stranger)
-        look = Look(
-            self.checks,
-            host,
-            tier=tier,
-            seed=Facts.of(target),
-            run_stranger=strangers,
-            match=self._read_printed,
-            budget=budget,
-        )
-        for event in look:
-            on_event(event)
-        looked = look.result
+
+        def look(seed: Facts, trials: bool) -> Looked:
+            run = Look(
+                self.checks,
+                host,
+                tier=tier,
+                seed=seed,
+                run_stranger=strangers,
+                match=self._read_printed,
+                budget=host.remaining(),
+                trials=trials,
+                spared=self._explained(seed) if trials and tier is Tier.DEFAULT else None,
+            )
+            for event in run:
+                on_event(event)
+            return run.result
+
+        looked = look(seed, trials=False)
+        looked = looked.then(look(looked.facts, trials=True))
         state = core_check.state_of(
             tuple(check.name for check in self.plugins.checks), self._broken(), looked.crashed, looked.late
         )
         facts = looked.facts.merged(Facts.of(state))
         return Seen(facts, _target_entry(facts, "live"), looked)
+
+    def _explained(self, facts: Facts) -> dict[str, str]:
+        """The probes whose trial would fail, by name, and the rule that says why."""
+        causes = [each for each in judge(bind(self.checks, facts)).findings if each.finding.may_explain]
+        spared: dict[str, str] = {}
+        for probe in (probe for check in self.checks for probe in check.probes):
+            for found in causes:
+                if any(explains(broken, tried) for broken in found.finding.breaks for tried in probe.tries):
+                    spared.setdefault(probe.name, f"{found.rule} says why it would fail; --deep tries it")
+        return spared
 
     def _read_printed(self, printed: Printed) -> tuple[Symptom, ...]:
         """What a probe heard a program print."""
@@ -123,12 +149,14 @@ class Doctor:
             for each in self.plugins.broken
         )
 
-    def recorded(self, names: Iterable[str]) -> Seen:
-        """Facts from one or more recordings, later ones on top. Raises `DocumentError`."""
+    def recorded(self, names: Iterable[str], asked: Asked | None = None) -> Seen:
+        """Facts from one or more recordings, later ones on top, and what is asked now. Raises `DocumentError`."""
         facts, at = Facts(), ""
         for name in names:
             document, more = snapshot.decode(snapshot.read_file(name), name, self.checks)
             facts, at = facts.merged(more), document.recorded.at
+        if asked is not None:
+            facts = facts.merged(Facts.of(asked))
         return Seen(snapshot.not_judged(facts), _target_entry(facts, "facts", at))
 
     def read(self, text: str, name: str) -> Seen:
@@ -146,12 +174,14 @@ class Doctor:
     def report(self, seen: Seen, selection: Selection) -> Report:
         """Judge the facts and build the document."""
         judgement = judge(bind(self.checks, seen.facts))
-        machine, broken_headlines = self._machine(seen.facts)
+        machine, broken = self._shown(seen.facts, lambda check: check.headlines)
+        views, more = self._shown(seen.facts, lambda check: check.views)
         return build_report(
             tool=our_tool(self._plugin_entries()),
             target=seen.target,
-            machine=machine,
-            judgement=_with_crashes(judgement, seen.broken_readers, broken_headlines),
+            machine=_machine(row for _, row in machine),
+            views=tuple(ViewEntry(check, view.title, view.columns, view.rows) for check, view in views),
+            judgement=_with_crashes(judgement, seen.broken_readers, broken | more),
             facts=seen.facts,
             checks=check_entries(self.checks, seen.facts, judgement, seen.looked),
             selection=selection,
@@ -163,20 +193,27 @@ class Doctor:
             origin = self.plugins.origins[check.name]
             yield PluginEntry(check.name, origin.distribution, origin.version)
 
-    def _machine(self, facts: Facts) -> tuple[tuple[MachineRow, ...], dict[str, str]]:
-        """The rows of all headlines, and those headlines that broke, by check."""
-        rows: list[Headline] = []
+    def _shown(
+        self, facts: Facts, wanted: Callable[[Check], Iterable[Callable[..., Any]]]
+    ) -> tuple[list[tuple[str, Any]], dict[str, str]]:
+        """What the headlines or views give, each with its check, and those checks of which one broke."""
+        shown: list[tuple[str, Any]] = []
         broken: dict[str, str] = {}
         for check in self.checks:
-            for headline in check.headlines:
+            for function in wanted(check):
                 try:
-                    rows.extend(call_with(headline, facts))
+                    given = call_with(function, facts)
+                    several = (given,) if isinstance(given, View) else () if given is None else given
+                    shown.extend((check.name, each) for each in several)
                 except Missing:
                     continue
                 except Exception as error:
                     broken[check.name] = f"{type(error).__name__}: {error}"
-        ordered = sorted(rows, key=lambda row: row.order)
-        return tuple(MachineRow(row.label, row.value) for row in ordered), broken
+        return shown, broken
+
+
+def _machine(headlines: Iterable[Headline]) -> Iterable[MachineRow]:
+    return (MachineRow(each.label, each.value) for each in sorted(headlines, key=lambda row: row.order))
 
 
 def _with_crashes(judgement: Judgement, readers: dict[str, str], headlines: dict[str, str]) -> Judgement:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from envdoctor import __version__, core_check
+from envdoctor.asked import Asked
 from envdoctor.core_check import NotJudged
 from envdoctor.errors import DocumentError
 from envdoctor.facts import Fact, Facts, Source, Symptom, Unavailable, Unknown
@@ -178,7 +179,7 @@ def not_judged(facts: Facts) -> Facts:
 
 def _core_types() -> dict[str, type[Fact]]:
     """What the core itself knows: its own check's facts, and the two that no probe gives."""
-    own: tuple[type[Fact], ...] = (core_check.PluginsState, Target)
+    own: tuple[type[Fact], ...] = (core_check.PluginsState, Target, Asked)
     return core_check.check.fact_types() | {kind.fact_name: kind for kind in own}
 
 

@@ -16,6 +16,7 @@ from envdoctor.cli.options import (
 )
 
 LOOKING = {"quick": "--quick", "deep": "--deep", "python": "--python", "budget": "--budget"}
+"""Options that say how to look, which a recording makes idle."""
 
 
 @click.command(short_help="look at this machine, or judge a recorded one")
@@ -32,6 +33,7 @@ def check(facts: tuple[str, ...], **given: Any) -> int:
     """Look at this machine and one of its Pythons, and say what is wrong and how to put it right."""
     wish = wish_of(given)
     idle = [option for name, option in LOOKING.items() if given[name]]
+    idle += ["--device"] if given["device"] != "auto" else []
     if facts and idle:
         raise click.UsageError(f"--facts judges what was recorded: {', '.join(idle)} would change nothing")
     if facts.count("-") > 1:
@@ -41,5 +43,5 @@ def check(facts: tuple[str, ...], **given: Any) -> int:
     from envdoctor.cli.looking import look
 
     if facts:
-        return deliver(lambda doctor, _: doctor.recorded(facts), selection, wanted, "facts")
+        return deliver(lambda doctor, _: doctor.recorded(facts, wish.asked), selection, wanted, "facts")
     return deliver(lambda doctor, progress: look(doctor, progress, wish), selection, wanted, "live")

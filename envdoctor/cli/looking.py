@@ -21,5 +21,10 @@ def look(doctor: Doctor, progress: Progress, wish: Wish) -> Seen:
     if wish.offline:
         host.environ[OFFLINE] = "1"
     return doctor.look(
-        host, tier=wish.tier, python=wish.python, budget=wish.seconds(), on_event=progress.on_event
+        host,
+        tier=wish.tier,
+        python=wish.python,
+        budget=wish.seconds(),
+        asked=wish.asked,
+        on_event=progress.on_event,
     )

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 import msgspec
 
+from envdoctor.asked import Asked, asked
 from envdoctor.check import Tier
 from envdoctor.errors import UsageError
 from envdoctor.render import FORMATS, RenderOptions
@@ -29,6 +30,8 @@ class Wish(msgspec.Struct, frozen=True):
     python: str | None = None
     budget: float | None = None
     offline: bool = False
+    asked: Asked | None = None
+    """What is to be tried beyond looking."""
 
     def seconds(self) -> float:
         """The budget: what was asked for, else 30 s, else no end where everything was asked for."""
@@ -88,6 +91,15 @@ look_options = _stacked(
         help="Seconds after which nothing more is begun or waited for (30; with --deep, no end).",
     ),
     click.option(
+        "--device", type=click.Choice(["auto", "cpu"]), default="auto", show_default=True,
+        help="Where the smoke test compiles and runs: on GPUs that work, or on the processor.",
+    ),
+    click.option(
+        "--for", "architectures", metavar="SM,..",
+        help="Say whether this environment can run on GPUs that are not here: sm_90,sm_120.",
+    ),
+    click.option("--driver", metavar="RELEASE", help="The driver that the GPUs of --for have: 535.104.05."),
+    click.option(
         "--offline", is_flag=True, help="Resolve no host names either. Nothing else ever uses the network."
     ),
 )  # fmt: skip
@@ -131,7 +143,21 @@ def wish_of(given: dict[str, Any]) -> Wish:
     if given["quick"] and given["deep"]:
         raise click.UsageError("--quick and --deep exclude each other")
     tier = Tier.QUICK if given["quick"] else Tier.DEEP if given["deep"] else Tier.DEFAULT
-    return Wish(tier=tier, python=given["python"], budget=given["budget"], offline=given["offline"])
+    wanted = asked(
+        deep=tier is Tier.DEEP,
+        device=given["device"],
+        architectures=given["architectures"],
+        driver=given["driver"],
+    )
+    if wanted is not None and wanted.device != "auto" and tier is Tier.QUICK:
+        raise click.UsageError("--quick tries nothing; leave it out to use --device")
+    return Wish(
+        tier=tier,
+        python=given["python"],
+        budget=given["budget"],
+        offline=given["offline"],
+        asked=wanted,
+    )
 
 
 def selection_of(given: dict[str, Any]) -> Selection:

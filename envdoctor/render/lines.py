@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from envdoctor.render.style import WIDEST_PROSE, Style, paint, symbol
 from envdoctor.render.words import cells, fitted, padded, wrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Page:
@@ -57,6 +62,23 @@ class Page:
             self._lines.append(f"{' ' * indent}{start}  {line}")
         if aside:
             self._aside(fitted(aside, self.style), left, cells(value_lines[-1]))
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], indent: int) -> None:
+        """Aligned columns; where they are wider than the page, every row as a list of its cells by name."""
+        lines = [[fitted(cell, self.style) for cell in row] for row in (columns, *rows)]
+        used = [column for column in range(len(columns)) if any(row[column] for row in lines[1:])]
+        widths = {column: max(cells(row[column]) for row in lines) for column in used}
+        if indent + sum(widths.values()) + 2 * (len(used) - 1) <= self.style.width:
+            for row in lines:
+                line = "  ".join(padded(row[column], widths[column]) for column in used)
+                self._lines.append((" " * indent + line).rstrip())
+            return
+        label = max((cells(lines[0][column]) for column in used[1:]), default=0)
+        for row in lines[1:]:
+            self.row(f"{lines[0][0]} {row[0]}".strip(), "", 0, indent)
+            for column in used[1:]:
+                if row[column]:
+                    self.row(lines[0][column], row[column], label, indent + 2)
 
     def _aside(self, aside: str, left: int, used: int) -> None:
         """Beside the value where it fits, else below it."""

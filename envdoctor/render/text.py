@@ -30,6 +30,7 @@ def render(report: Report, options: RenderOptions) -> str:
     _not_tried(page, report)
     _asks(page, report)
     if options.verbosity > 0:
+        _views(page, report)
         _checks(page, report)
     else:
         _coverage(page, report)
@@ -157,6 +158,14 @@ def _coverage(page: Page, report: Report) -> None:
 def _covered(check: CheckEntry) -> str:
     reason = check.reason if check.outcome == "not-applicable" else ""
     return f"{check.name} ({reason})" if reason else check.name
+
+
+def _views(page: Page, report: Report) -> None:
+    for view in report.views:
+        if view.rows:
+            page.gap()
+            page.heading(view.title)
+            page.table(view.columns, view.rows, 2)
 
 
 def _checks(page: Page, report: Report) -> None:
