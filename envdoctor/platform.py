@@ -91,9 +91,10 @@ def _libc(host: Host) -> tuple[str | None, str | None]:
         if version:
             return name, version
     for directory in (f"/lib/{host.machine}-linux-gnu", "/lib64", "/usr/lib64", "/usr/lib"):
-        found = host.status(f"{directory}/libc.so.6")
-        if found is not None:
+        try:
             banner = GLIBC_BANNER.search(host.read(f"{directory}/libc.so.6", 8 << 20))
-            return "glibc", banner[1].decode() if banner else None
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        return "glibc", banner[1].decode() if banner else None
     musl = any(name.startswith("ld-musl-") for name in host.names("/lib") or ())
     return ("musl", None) if musl else (None, None)

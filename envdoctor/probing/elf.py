@@ -50,6 +50,7 @@ MACHINES = {
 }  # fmt: skip
 """e_machine to the name used here; any other number n is ``em-n``."""
 _DF_1_NODEFLIB = 0x800
+_DF_1_PIE = 0x08000000
 _NT_GNU_BUILD_ID = 3
 
 
@@ -70,6 +71,8 @@ class Elf(msgspec.Struct, frozen=True):
     runpath: str | None
     nodeflib: bool
     """DF_1_NODEFLIB: the default directories are not searched for what this object needs."""
+    pie: bool
+    """DF_1_PIE: an executable, which cannot be loaded as a library."""
     interpreter: str | None
     build_id: str | None
     """The GNU build id in hexadecimal; also ``None`` where the notes are unreadable."""
@@ -125,6 +128,7 @@ def _describe(image: Image, versions: bool) -> Elf:
         rpath=text[tags[DT_RPATH]] if DT_RPATH in tags else None,
         runpath=text[tags[DT_RUNPATH]] if DT_RUNPATH in tags else None,
         nodeflib=bool(tags.get(DT_FLAGS_1, 0) & _DF_1_NODEFLIB),
+        pie=bool(tags.get(DT_FLAGS_1, 0) & _DF_1_PIE),
         interpreter=_interpreter(image),
         build_id=_build_id(image),
         version_needs=_version_needs(image) if versions else None,
