@@ -57,7 +57,9 @@ def parse(text: str) -> Diagnostics | None:
     """What ``--list-diagnostics`` printed; None for a loader that does not know the option, or one of another libc."""
     values = {
         key: value.strip('"')
-        for key, value in re.findall(r'^([a-z_]+(?:\.[a-z_]+)*(?:\[0x[0-9a-f]+\])?)=(0x[0-9a-f]+|".*")$', text, re.M)
+        for key, value in re.findall(
+            r'^([a-z_]+(?:\.[a-z_]+)*(?:\[0x[0-9a-f]+\])?)=(0x[0-9a-f]+|".*")$', text, re.MULTILINE
+        )
     }
     release = re.match(r"(\d+)\.(\d+)", values.get("version.version", ""))
     if release is None:

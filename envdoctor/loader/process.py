@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from envdoctor.loader.headers import CRASHES
 from envdoctor.loader.paths import expand, origin_of
 from envdoctor.loader.search import Attempt, GivenUp, Rule, Search
-from envdoctor.loader.tree import CRASHES, words_for
+from envdoctor.loader.tree import words_for
 
 if TYPE_CHECKING:
     from envdoctor.loader.settings import LoaderSettings
     from envdoctor.loader.tree import Node, Tree
     from envdoctor.probing.elf import Elf
-
-PRELOAD_FILE = "/etc/ld.so.preload"
 
 How = Literal["searched", "already-loaded", "same-file", "failed"]
 """How a lookup ended: a new file; an object of that name was there; another name for a file that was there; not."""
@@ -186,8 +185,7 @@ class Process:
         return (name for name in names if name and not (self._settings.secure and "/" in name))
 
     def _preload_file(self) -> Iterable[str]:
-        content = self._tree.content(PRELOAD_FILE)
-        text = re.sub(r"#[^\n]*", "", content.decode("utf-8", "backslashreplace")) if content else ""
+        text = re.sub(r"#[^\n]*", "", self._tree.preload())
         return (name for name in re.split(r"[: \t\n]+", text) if name)
 
     def _map_needs(self, root: Loaded, preloads: Sequence[Loaded] = ()) -> list[Loaded]:
@@ -243,7 +241,8 @@ class Process:
                 if self._settings.elf_class == 64
                 else "wrong ELF class: ELFCLASS64"
             )
-        return f"cannot open shared object file: {words_for(self._search.errno or 'ENOENT')}"
+        words = words_for(self._search.errno)
+        return f"cannot open shared object file: {words}" if words else "cannot open shared object file"
 
     def _mapped(
         self,

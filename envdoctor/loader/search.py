@@ -9,14 +9,13 @@ import msgspec
 
 from envdoctor.loader.paths import directories
 from envdoctor.loader.tree import Node, words_for
-from envdoctor.probing.ldcache import Cache, CacheEntry, parse
 
 if TYPE_CHECKING:
     from envdoctor.loader.process import Loaded
     from envdoctor.loader.settings import LoaderSettings
     from envdoctor.loader.tree import Tree
+    from envdoctor.probing.ldcache import CacheEntry
 
-CACHE = "/etc/ld.so.cache"
 CACHE_FLAGS = {"x86_64": 0x0303, "aarch64": 0x0A03}
 """The kind of library that this processor's loader takes from the cache (``_DL_CACHE_DEFAULT_ID``)."""
 ANY_ELF = 1
@@ -64,8 +63,7 @@ class Search:
         self._settings = settings
         self._exists: dict[str, bool] = {}
         self._system = tuple(f"{each.rstrip('/')}/" for each in settings.system_dirs)
-        self._cache: Cache | None = None
-        self._cache_read = False
+        self._cache_missed = False
         self.errno = ""
         """The last system call's error, which the loader's message ends with."""
 
@@ -124,6 +122,7 @@ class Search:
         verdict = self._verdict(node)
         attempts.append(Attempt(path, rule, verdict, source))
         if verdict == "taken":
+            self.errno = ""  # which the loader clears once a file is open
             return path, node, attempts[-1]
         if node.kind == "directory":
             raise GivenUp(named or path, f"cannot read file data: {words_for('EISDIR')}")
@@ -193,19 +192,16 @@ class Search:
 
     def cached(self, name: str) -> str | None:
         """The file that ld.so.cache gives for a name. Source: ``search_cache`` in elf/dl-cache.c."""
-        if not self._cache_read:
-            self._cache_read = True
-            content = self._tree.content(CACHE)
-            self.errno = "ENOENT" if content is None else self.errno
-            parsed = parse(content) if content is not None else None
-            self._cache = parsed if isinstance(parsed, Cache) else None
-        if self._cache is None:
+        lines = self._tree.cached(name)
+        if lines is None:
+            if not self._cache_missed:
+                self._cache_missed, self.errno = True, "ENOENT"
             return None
         wanted = CACHE_FLAGS.get(self._settings.machine)
         best: tuple[int, str] | None = None
         plain: str | None = None
-        for entry in self._cache.entries:
-            if entry.soname != name or entry.flags not in (wanted, ANY_ELF):
+        for entry in lines:
+            if entry.flags not in (wanted, ANY_ELF):
                 continue
             rank = self._rank(entry)
             if rank is not None and (best is None or rank < best[0]):

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import msgspec
 
 from envdoctor.facts import CouldNotLook
+from envdoctor.loader.headers import HEADER, HEADER_WORDS, problem_of, unloadable, verify
 from envdoctor.probing.elf import BadElf, Elf, read_elf
+from envdoctor.probing.ldcache import Cache, CacheEntry, parse as parse_cache
 
 if TYPE_CHECKING:
     from envdoctor.host import Host
 
-HEADER = 64
-ET_NAMES = ("exec", "dyn")
-PHENTSIZE = {64: 56, 32: 32}
+CACHE, PRELOAD = "/etc/ld.so.cache", "/etc/ld.so.preload"
+LARGEST_FILE = 64 << 20
 MACHINES = {"x86_64": (62, 64), "aarch64": (183, 64)}
 """Processors whose loader is modelled: e_machine and the class of its files."""
 
@@ -50,6 +51,9 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.kind == "file" and self.problem in HEADER_WORDS
 
 
+ABSENT = Node("absent", "ENOENT")
+
+
 class Tree(Protocol):
     """A file system as the loader sees it."""
 
@@ -57,8 +61,12 @@ class Tree(Protocol):
         """What is at an absolute path. Raises `NotRecorded`."""
         ...
 
-    def content(self, path: str) -> bytes | None:
-        """The bytes of a configuration file of the loader's (/etc/ld.so.cache); None when it is not there."""
+    def cached(self, name: str) -> tuple[CacheEntry, ...] | None:
+        """The lines of /etc/ld.so.cache for a SONAME, in file order; None without a usable cache. Raises `NotRecorded`."""
+        ...
+
+    def preload(self) -> str:
+        """The text of /etc/ld.so.preload; empty when it is not there."""
         ...
 
 
@@ -68,6 +76,9 @@ class LiveTree:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._known: dict[str, Node] = {}
+        self._lines: dict[str, list[CacheEntry]] | None = None
+        self._cache_read = False
+        self._asked: dict[str, tuple[CacheEntry, ...]] = {}
         self._machine, self._bits = MACHINES.get(host.machine, (0, 0))
 
     def look(self, path: str) -> Node:
@@ -77,16 +88,43 @@ class LiveTree:
             known = self._known[path] = self._look(path)
         return known
 
-    def content(self, path: str) -> bytes | None:
-        """The file's bytes, at most 64 MB."""
+    def cached(self, name: str) -> tuple[CacheEntry, ...] | None:
+        """The cache is read once, and its lines are kept by SONAME."""
+        if self._lines is None and not self._cache_read:
+            self._cache_read = True
+            self._lines = self._cache_lines()
+        if self._lines is None:
+            return None
+        self._asked[name] = found = tuple(self._lines.get(name, ()))
+        return found
+
+    def _cache_lines(self) -> dict[str, list[CacheEntry]] | None:
+        content = self._content(CACHE)
+        parsed = parse_cache(content) if content is not None else None
+        if not isinstance(parsed, Cache):
+            return None
+        lines: dict[str, list[CacheEntry]] = {}
+        for entry in parsed.entries:
+            lines.setdefault(entry.soname, []).append(entry)
+        return lines
+
+    def preload(self) -> str:
+        """The file's text."""
+        return (self._content(PRELOAD) or b"").decode("utf-8", "backslashreplace")
+
+    def _content(self, path: str) -> bytes | None:
         try:
-            return self._host.read(path, 64 << 20)
+            return self._host.read(path, LARGEST_FILE)
         except (OSError, CouldNotLook):
             return None  # as the loader goes on without it
 
     def seen(self) -> dict[str, Node]:
         """Every path that was looked at."""
         return dict(self._known)
+
+    def asked(self) -> dict[str, tuple[CacheEntry, ...]] | None:
+        """Every SONAME that the cache was asked for, with its lines; None without a usable cache."""
+        return None if self._lines is None and self._cache_read else dict(self._asked)
 
     def _look(self, path: str) -> Node:
         try:
@@ -112,69 +150,6 @@ class LiveTree:
             problem=problem or unloadable(elf),
             elf=elf,
         )
-
-
-def verify(head: bytes, machine: int, bits: int) -> str:
-    """What the loader says to a file's first bytes; empty when it takes them.
-
-    Source: ``open_verify`` in elf/dl-load.c, in its order.
-    """
-    if len(head) < HEADER:
-        return "file too short"
-    if head[:4] != b"\x7fELF":
-        return "invalid ELF header"
-    if head[4] != bits // 32:
-        return "other-class"
-    if head[5] != 1:
-        return "ELF file data encoding not little-endian"
-    if head[6] != 1:
-        return "ELF file version ident does not match current one"
-    if head[7] not in (0, 3):
-        return "ELF file OS ABI invalid"
-    if head[8] > 3:
-        return "ELF file ABI version invalid"
-    if any(head[9:16]):
-        return "nonzero padding in e_ident"
-    if int.from_bytes(head[20:24], "little") != 1:
-        return "ELF file version does not match current one"
-    if int.from_bytes(head[18:20], "little") != machine:
-        return "other-machine"
-    if int.from_bytes(head[16:18], "little") not in (2, 3):
-        return "only ET_DYN and ET_EXEC can be loaded"
-    if int.from_bytes(head[54:56], "little") != PHENTSIZE[bits]:
-        return "ELF file's phentsize not the expected size"
-    return ""
-
-
-HEADER_WORDS = (
-    "file too short",
-    "invalid ELF header",
-    "ELF file data encoding not little-endian",
-    "ELF file version ident does not match current one",
-    "ELF file OS ABI invalid",
-    "ELF file ABI version invalid",
-    "nonzero padding in e_ident",
-    "ELF file version does not match current one",
-    "only ET_DYN and ET_EXEC can be loaded",
-    "ELF file's phentsize not the expected size",
-)
-"""What `verify` says of a file with which the search ends."""
-CRASHES = "crash"
-"""The loader has no words for it: it reads what is not there, and the process dies (SIGBUS, SIGSEGV)."""
-
-
-def problem_of(bad: BadElf) -> str:
-    """What becomes of a file with a good header whose tables cannot be read."""
-    return "object file has no dynamic section" if bad.reason == "no-dynamic-section" else CRASHES
-
-
-def unloadable(elf: Elf | None) -> str:
-    """Why a whole file is no library."""
-    if elf is not None and elf.type == "exec":
-        return "cannot dynamically load executable"
-    if elf is not None and elf.pie:
-        return "cannot dynamically load position-independent executable"
-    return ""
 
 
 def words_for(code: str) -> str:
