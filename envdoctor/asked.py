@@ -25,6 +25,13 @@ class Asked(Fact, frozen=True):
     """GPUs that are not here, ``sm_90``: can this environment run on them?"""
     driver: str | None = None
     """The driver release that those GPUs would have, ``535.104.05``; None: not said."""
+    library: str | None = None
+    """A library's name or path: how does the loader resolve it? Empty for all of the CUDA family."""
+
+
+def asked_library(name: str) -> Asked:
+    """The question of ``envdoctor libraries``: one name or path, or all with an empty one."""
+    return Asked(library=name, source=Source("call", "envdoctor"))
 
 
 def asked(*, deep: bool, device: Device, architectures: str | None, driver: str | None) -> Asked | None:

@@ -315,6 +315,8 @@ class View(msgspec.Struct, frozen=True):
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    depths: tuple[int, ...] = ()
+    """For a tree: how deep each row stands; empty for a plain table."""
 
 
 def dashed(name: str) -> str:

@@ -20,7 +20,7 @@ from envdoctor.host import could_not_look
 from envdoctor.injecting import Missing, arguments_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from envdoctor.host import Host
 
@@ -99,7 +99,7 @@ class Look:
     """One look at a machine. Iterate for `ProbeEvent`s; `result` stands when the iteration has ended.
 
     After `budget` seconds nothing more is started and nothing more is waited for. `trials`: the probes that try an
-    outcome, else all others; `spared` are those not to be started, with the reason.
+    outcome, else all others; `only` these are asked at all; `spared` are those not to be started, with the reason.
     """
 
     def __init__(
@@ -113,6 +113,7 @@ class Look:
         match: Match | None = None,
         budget: float = math.inf,
         trials: bool = False,
+        only: Collection[str] | None = None,
         spared: Mapping[str, str] | None = None,
     ) -> None:
         self._host = host
@@ -121,7 +122,12 @@ class Look:
         self._budget = budget
         self._end = math.inf
         spared = spared or {}
-        probes = [(check, probe) for check in checks for probe in check.probes if bool(probe.tries) == trials]
+        probes = [
+            (check, probe)
+            for check in checks
+            for probe in check.probes
+            if bool(probe.tries) == trials and (only is None or probe.name in only)
+        ]
         self._waiting = [
             self._job(check, probe)
             for check, probe in probes

@@ -117,6 +117,8 @@ class ViewEntry(msgspec.Struct, frozen=True):
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    depths: tuple[int, ...] = ()
+    """For a tree: how deep each row stands, from 0; empty for a plain table."""
 
 
 class CheckEntry(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from envdoctor import core_check, plugins, snapshot
-from envdoctor.check import Check, Headline, Tier, View
+from envdoctor.check import Check, Headline, Tier, View, needs_of
 from envdoctor.engine import Look, Looked, ProbeEvent
 from envdoctor.errors import UsageError
 from envdoctor.facts import Facts, Printed, Source, Symptom
@@ -85,16 +85,19 @@ class Doctor:
         python: str | None = None,
         budget: float = math.inf,
         asked: Asked | None = None,
+        area: str | None = None,
         on_event: OnEvent = _ignore,
     ) -> Seen:
         """Look at the live machine for at most `budget` seconds, then try what the findings leave open.
 
+        With `area` only what that check and its facts need is looked at, and nothing is tried.
         Raises `UsageError` for a named interpreter that is not there.
         """
         from envdoctor.probing.stranger import run_stranger
 
         host.ends = time.monotonic() + budget
         seed = Facts.of(choose(host, python), *([asked] if asked else []))
+        only = None if area is None else self._needed_by(area)
         strangers = dict.fromkeys(self.plugins.strangers(), run_stranger)
 
         def look(seed: Facts, trials: bool) -> Looked:
@@ -107,6 +110,7 @@ class Doctor:
                 match=self._read_printed,
                 budget=host.remaining(),
                 trials=trials,
+                only=only,
                 spared=self._explained(seed) if trials and tier is Tier.DEFAULT else None,
             )
             for event in run:
@@ -114,12 +118,29 @@ class Doctor:
             return run.result
 
         looked = look(seed, trials=False)
-        looked = looked.then(look(looked.facts, trials=True))
+        if area is None:
+            looked = looked.then(look(looked.facts, trials=True))
         state = core_check.state_of(
             tuple(check.name for check in self.plugins.checks), self._broken(), looked.crashed, looked.late
         )
         facts = looked.facts.merged(Facts.of(state))
         return Seen(facts, _target_entry(facts, "live"), looked)
+
+    def _needed_by(self, area: str) -> frozenset[str]:
+        """The probes of a check, and those whose facts its probes, rules and views ask for, however indirectly."""
+        probes = [probe for check in self.checks for probe in check.probes]
+        own = [check for check in self.checks if check.name in (area, core_check.check.name)]
+        functions = [sign for check in own for rule in check.rules for sign in rule.signs]
+        functions += [view for check in own for view in check.views]
+        wanted = {need.kind for function in functions for need in needs_of(function)}
+        chosen = {probe.name: probe for check in own for probe in check.probes}
+        grown = True
+        while grown:
+            wanted |= {need.kind for probe in chosen.values() for need in probe.needs()}
+            more = {each.name: each for each in probes if wanted.intersection(each.gives())}
+            grown = not more.keys() <= chosen.keys()
+            chosen |= more
+        return frozenset(chosen)
 
     def _explained(self, facts: Facts) -> dict[str, str]:
         """The probes whose trial would fail, by name, and the rule that says why."""
@@ -180,7 +201,9 @@ class Doctor:
             tool=our_tool(self._plugin_entries()),
             target=seen.target,
             machine=_machine(row for _, row in machine),
-            views=tuple(ViewEntry(check, view.title, view.columns, view.rows) for check, view in views),
+            views=tuple(
+                ViewEntry(check, view.title, view.columns, view.rows, view.depths) for check, view in views
+            ),
             judgement=_with_crashes(judgement, seen.broken_readers, broken | more),
             facts=seen.facts,
             checks=check_entries(self.checks, seen.facts, judgement, seen.looked),

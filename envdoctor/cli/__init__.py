@@ -16,6 +16,7 @@ COMMANDS = {
     "check": "envdoctor.cli.check:check",
     "explain": "envdoctor.cli.explain:explain",
     "record": "envdoctor.cli.record:record",
+    "libraries": "envdoctor.cli.libraries:libraries",
     "rules": "envdoctor.cli.rules:rules",
     "rule": "envdoctor.cli.rules:rule",
     "schema": "envdoctor.cli.schema:schema",
@@ -33,6 +34,8 @@ known, and what to type.
                                      what a traceback or log points at
   envdoctor record -o facts.json     what envdoctor saw, to be judged elsewhere:
   envdoctor check --facts facts.json
+  envdoctor libraries libcudart.so.12
+                                     which file the loader takes, and why not another
 
 Nothing is installed, repaired or sent. NVIDIA's own libraries, which the default run calls in
 processes of their own, may load kernel modules and make device nodes; --quick does not call them.

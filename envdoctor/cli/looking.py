@@ -15,7 +15,7 @@ OFFLINE = "ENVDOCTOR_OFFLINE"
 """Set in the environment of the host and of every child when no name may be resolved."""
 
 
-def look(doctor: Doctor, progress: Progress, wish: Wish) -> Seen:
+def look(doctor: Doctor, progress: Progress, wish: Wish, area: str | None = None) -> Seen:
     """The facts of this machine. Raises `UsageError` for a named interpreter that is not there."""
     host = Host.here()
     if wish.offline:
@@ -26,5 +26,6 @@ def look(doctor: Doctor, progress: Progress, wish: Wish) -> Seen:
         python=wish.python,
         budget=wish.seconds(),
         asked=wish.asked,
+        area=area,
         on_event=progress.on_event,
     )

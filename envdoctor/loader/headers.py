@@ -21,8 +21,10 @@ HEADER_WORDS = (
     "ELF file version does not match current one",
     "only ET_DYN and ET_EXEC can be loaded",
     "ELF file's phentsize not the expected size",
+    "cannot read file data",
 )
-"""What `verify` says of a file with which the search ends."""
+"""What is said of a file with which the search ends."""
+PT_LOAD = b"\1\0\0\0"
 CRASHES = "crash"
 """The loader has no words for it: it reads what is not there, and the process dies (SIGBUS, SIGSEGV)."""
 
@@ -59,8 +61,21 @@ def verify(head: bytes, machine: int, bits: int) -> str:
     return ""
 
 
+def segments_at(head: bytes) -> tuple[int, int]:
+    """Offset and length of the program headers of a 64-bit file."""
+    return int.from_bytes(head[32:40], "little"), PHENTSIZE[64] * int.from_bytes(head[56:58], "little")
+
+
+def verify_segments(head: bytes, segments: bytes) -> str:
+    """What the loader says to program headers, as far as the file has them; empty when it takes them."""
+    if len(segments) < segments_at(head)[1]:
+        return "cannot read file data"
+    kinds = [segments[at : at + 4] for at in range(0, len(segments), PHENTSIZE[64])]
+    return "" if PT_LOAD in kinds else "object file has no loadable segments"
+
+
 def problem_of(bad: BadElf) -> str:
-    """What becomes of a file with a good header whose tables cannot be read."""
+    """What becomes of a file with good headers whose tables cannot be read."""
     return "object file has no dynamic section" if bad.reason == "no-dynamic-section" else CRASHES
 
 

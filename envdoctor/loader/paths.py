@@ -30,6 +30,11 @@ def expand(text: str, origin: str, settings: LoaderSettings, *, trusted_only: bo
     return result
 
 
+def has_token(text: str) -> bool:
+    """Whether `expand` has anything to do."""
+    return _TOKEN.search(text) is not None
+
+
 def is_trusted(path: str, settings: LoaderSettings) -> bool:
     """Whether a path, its dots folded by name alone, lies in a default directory."""
     parts: list[str] = []

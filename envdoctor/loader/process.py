@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from envdoctor.loader.headers import CRASHES
-from envdoctor.loader.paths import expand, origin_of
+from envdoctor.loader.paths import expand, has_token, origin_of
 from envdoctor.loader.search import Attempt, GivenUp, Rule, Search
 from envdoctor.loader.tree import words_for
 
@@ -132,6 +132,7 @@ class Process:
             self._check_versions(self._objects)
         except GivenUp as given_up:
             return Failure("" if given_up.crash else str(given_up), given_up.crash)
+        self._search.starting = False
         return None
 
     def dlopen(self, name: str, caller: Loaded | None = None) -> Loaded | Failure:
@@ -179,6 +180,8 @@ class Process:
                 continue
             if len(self._objects) > before:
                 yield loaded
+        if not self._tree.preload():
+            self._search.errno = "ENOENT"  # from asking for the file
 
     def _wanted_preloads(self) -> Iterable[str]:
         names = re.split("[ :]+", self._settings.preload or "")
@@ -191,20 +194,27 @@ class Process:
     def _map_needs(self, root: Loaded, preloads: Sequence[Loaded] = ()) -> list[Loaded]:
         """Breadth first: all that an object needs before any of their needs. Source: ``_dl_map_object_deps``."""
         listed = [root, *preloads]
-        for each in listed:  # which grows while it is walked
-            each.needs = []
-            for need in each.elf.needed if each.elf else ():
-                name = self._expanded(need, each)
-                if not name:
-                    continue
-                found = self._map(name, each)
-                each.needs.append(found)
-                if found not in listed:
-                    listed.append(found)
+        kept, self._search.errno = self._search.errno, ""
+        try:
+            for each in listed:  # which grows while it is walked
+                self._map_needs_of(each, listed)
+        finally:
+            self._search.errno = self._search.errno or kept
         return listed
 
+    def _map_needs_of(self, each: Loaded, listed: list[Loaded]) -> None:
+        each.needs = []
+        for need in each.elf.needed if each.elf else ():
+            name = self._expanded(need, each)
+            if not name:
+                continue
+            found = self._map(name, each)
+            each.needs.append(found)
+            if found not in listed:
+                listed.append(found)
+
     def _expanded(self, need: str, by: Loaded) -> str:
-        if "$" not in need:
+        if not has_token(need):
             return need
         if self._settings.secure:
             raise GivenUp(need, "DST not allowed in SUID/SGID programs")
@@ -232,7 +242,8 @@ class Process:
     ) -> tuple[str, Node, Attempt] | None:
         if "/" not in name:
             return self._search.find(name, by, self._objects[0], attempts, preload=preload)
-        return self._search.open(expand(name, by.origin, self._settings), "path", attempts)
+        path = expand(name, by.origin, self._settings, trusted_only=by.is_program)
+        return self._search.open(path, "path", attempts)
 
     def _not_found(self, attempts: Sequence[Attempt]) -> str:
         if any(each.verdict == "other-class" for each in attempts):
@@ -241,7 +252,7 @@ class Process:
                 if self._settings.elf_class == 64
                 else "wrong ELF class: ELFCLASS64"
             )
-        words = words_for(self._search.errno)
+        words = words_for(self._search.errno, starting=self._search.starting)
         return f"cannot open shared object file: {words}" if words else "cannot open shared object file"
 
     def _mapped(

@@ -64,6 +64,8 @@ class Search:
         self._exists: dict[str, bool] = {}
         self._system = tuple(f"{each.rstrip('/')}/" for each in settings.system_dirs)
         self._cache_missed = False
+        self.starting = True
+        """Whether the program has not started yet."""
         self.errno = ""
         """The last system call's error, which the loader's message ends with."""
 
@@ -125,7 +127,9 @@ class Search:
             self.errno = ""  # which the loader clears once a file is open
             return path, node, attempts[-1]
         if node.kind == "directory":
-            raise GivenUp(named or path, f"cannot read file data: {words_for('EISDIR')}")
+            raise GivenUp(
+                named or path, f"cannot read file data: {words_for('EISDIR', starting=self.starting)}"
+            )
         if node.kind == "file" and not node.skipped:
             raise GivenUp(named or path, node.problem)
         self.errno = node.errno or "ENOENT"

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import msgspec
 
 from envdoctor.facts import CouldNotLook
-from envdoctor.loader.headers import HEADER, HEADER_WORDS, problem_of, unloadable, verify
+from envdoctor.loader.headers import (
+    HEADER,
+    HEADER_WORDS,
+    problem_of,
+    segments_at,
+    unloadable,
+    verify,
+    verify_segments,
+)
 from envdoctor.probing.elf import BadElf, Elf, read_elf
 from envdoctor.probing.ldcache import Cache, CacheEntry, parse as parse_cache
 
@@ -20,6 +28,10 @@ CACHE, PRELOAD = "/etc/ld.so.cache", "/etc/ld.so.preload"
 LARGEST_FILE = 64 << 20
 MACHINES = {"x86_64": (62, 64), "aarch64": (183, 64)}
 """Processors whose loader is modelled: e_machine and the class of its files."""
+
+
+STARTING_WORDS = ("ENOMEM", "EINVAL", "ENOENT", "EPERM", "EACCES")
+"""Errors that the loader can word before there is a C library (``__strerror_r`` in elf/dl-minimal.c)."""
 
 
 class NotRecorded(Exception):
@@ -136,6 +148,7 @@ class LiveTree:
             with self._host.opened(path) as (read_at, size):
                 head = read_at(0, HEADER)
                 problem = verify(head, self._machine, self._bits)
+                problem = problem or verify_segments(head, read_at(*segments_at(head)))
                 elf = read_elf(read_at, size, versions=True) if not problem else None
         except OSError as error:
             return Node("absent", errno.errorcode.get(error.errno or 0, "EIO"))
@@ -152,6 +165,8 @@ class LiveTree:
         )
 
 
-def words_for(code: str) -> str:
-    """strerror(3) in C for an errno's name."""
+def words_for(code: str, *, starting: bool = False) -> str:
+    """strerror(3) in C for an errno's name; a process that is `starting` has only the loader's own few words."""
+    if starting and code not in ("", *STARTING_WORDS):
+        return f"Error {getattr(errno, code, 0)}"
     return os.strerror(getattr(errno, code, 0)) if code else ""

@@ -21,6 +21,8 @@ class RenderOptions(msgspec.Struct, frozen=True):
     style: Style = PLAIN
     verbosity: int = 0
     """-1: only findings that fail; 0; 1: evidence of notes, how each check fared, timings."""
+    area: str = ""
+    """Only this check's trees and findings, instead of the whole machine."""
     fail_on: FailOn = "error"
     """What the exit code counts, so that the page can say what the code means."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from envdoctor.render.style import WIDEST_PROSE, Style, paint, symbol
@@ -9,6 +11,17 @@ from envdoctor.render.words import cells, fitted, padded, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+_SHORT = "site"
+"""What the examined environment's site-packages is called in a tree."""
+_FOLDER = re.compile(r"/(?:[^/\s:]+/)+(?:site|dist)-packages/")
+
+
+def _common_folder(rows: Sequence[Sequence[str]]) -> str:
+    """The site-packages that at least three rows speak of; empty where there is none, or several."""
+    found = Counter(folder for row in rows for folder in set(_FOLDER.findall(" ".join(row))))
+    return next((folder for folder, times in found.items() if times >= 3 and len(found) == 1), "")
 
 
 class Page:
@@ -79,6 +92,27 @@ class Page:
             for column in used[1:]:
                 if row[column]:
                     self.row(lines[0][column], row[column], label, indent + 2)
+
+    def tree(self, rows: Sequence[Sequence[str]], depths: Sequence[int], indent: int) -> None:
+        """Every row indented by its depth: its name, what it is, and why, on one line where they fit.
+
+        A folder that most rows begin with is told once.
+        """
+        common = _common_folder(rows)
+        if common:
+            self.paragraph(f"{_SHORT} is {common.rstrip('/')}", indent, role="dim")
+        for row, depth in zip(rows, depths, strict=True):
+            short = [cell.replace(common, f"{_SHORT}/") if common else cell for cell in row]
+            name, what, why = (*short, "", "")[:3]
+            head = f"{name}: {what}" if what else name
+            start = indent + 2 * depth
+            role = "strong" if depth == 0 else ""
+            if why and start + cells(head) + cells(why) + 3 <= self.prose:
+                self.paragraph(f"{head}  ({why})", start, role=role)
+                continue
+            self.paragraph(head, start, role=role)
+            if why:
+                self.paragraph(f"({why})", start + 4)
 
     def _aside(self, aside: str, left: int, used: int) -> None:
         """Beside the value where it fits, else below it."""

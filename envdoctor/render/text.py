@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from envdoctor.render.findings import one_line, show_cause
 from envdoctor.render.lines import Page
 from envdoctor.render.order import Cause, causes, fails, gaps, unexplained
@@ -24,6 +26,9 @@ def render(report: Report, options: RenderOptions) -> str:
     if options.verbosity < 0:
         _quiet(page, report, options)
         return page.text()
+    if options.area:
+        _area(page, report, options)
+        return page.text()
     _header(page, report, options)
     _findings(page, report, options)
     _unknown(page, report)
@@ -36,6 +41,20 @@ def render(report: Report, options: RenderOptions) -> str:
         _coverage(page, report)
     _closing(page, report, options)
     return page.text()
+
+
+def _area(page: Page, report: Report, options: RenderOptions) -> None:
+    """One check's tables and findings."""
+    page.heading(f"{report.tool.name} {report.tool.version}: {_examined(report.target)}")
+    views = tuple(each for each in report.views if each.check == options.area and each.depths)
+    _views(page, msgspec.structs.replace(report, views=views))
+    if not views:
+        page.gap()
+        page.paragraph("There is nothing to show.")
+    _findings(page, report, options)
+    own = tuple(each for each in report.checks if each.name == options.area)
+    _unknown(page, msgspec.structs.replace(report, checks=own))
+    _closing(page, report, options)
 
 
 def _quiet(page: Page, report: Report, options: RenderOptions) -> None:
@@ -165,7 +184,10 @@ def _views(page: Page, report: Report) -> None:
         if view.rows:
             page.gap()
             page.heading(view.title)
-            page.table(view.columns, view.rows, 2)
+            if view.depths:
+                page.tree(view.rows, view.depths, 2)
+            else:
+                page.table(view.columns, view.rows, 2)
 
 
 def _checks(page: Page, report: Report) -> None:
