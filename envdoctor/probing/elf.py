@@ -17,7 +17,6 @@ Linking"), the Linux Standard Base's chapter on symbol versioning, elf(5), and g
 
 import os
 import stat
-import struct
 from typing import Literal
 
 import msgspec
@@ -51,7 +50,6 @@ MACHINES = {
 """e_machine to the name used here; any other number n is ``em-n``."""
 _DF_1_NODEFLIB = 0x800
 _DF_1_PIE = 0x08000000
-_NT_GNU_BUILD_ID = 3
 
 
 class Elf(msgspec.Struct, frozen=True):
@@ -74,8 +72,6 @@ class Elf(msgspec.Struct, frozen=True):
     pie: bool
     """DF_1_PIE: an executable, which cannot be loaded as a library."""
     interpreter: str | None
-    build_id: str | None
-    """The GNU build id in hexadecimal; also ``None`` where the notes are unreadable."""
     version_needs: tuple[tuple[str, tuple[str, ...]], ...] | None = None
     """(file, versions wanted of it) in file order; ``None`` where versions were not asked for."""
     version_defs: tuple[str, ...] | None = None
@@ -130,7 +126,6 @@ def _describe(image: Image, versions: bool) -> Elf:
         nodeflib=bool(tags.get(DT_FLAGS_1, 0) & _DF_1_NODEFLIB),
         pie=bool(tags.get(DT_FLAGS_1, 0) & _DF_1_PIE),
         interpreter=_interpreter(image),
-        build_id=_build_id(image),
         version_needs=_version_needs(image) if versions else None,
         version_defs=tuple(name for _, _, name in image.defined_versions()) if versions else None,
     )
@@ -142,28 +137,6 @@ def _interpreter(image: Image) -> str | None:
     offset, length = image.spans[PT_INTERP]
     raw = image.source.take(offset, min(length, MAX_STRING))
     return raw.partition(b"\0")[0].decode("utf-8", "backslashreplace")
-
-
-def _build_id(image: Image) -> str | None:
-    try:
-        for offset, length in image.notes:
-            found = _build_id_in(image.source.take(offset, min(length, MAX_STRING)), image.layout.words3)
-            if found:
-                return found.hex()
-    except BadElfError:
-        return None  # the loader does not read notes: a file with broken ones is still a library
-    return None
-
-
-def _build_id_in(data: bytes, head: struct.Struct) -> bytes | None:
-    at = 0
-    while at + head.size <= len(data):
-        name_size, size, kind = head.unpack_from(data, at)
-        body = at + head.size + (name_size + 3 & ~3)
-        if kind == _NT_GNU_BUILD_ID and data[at + head.size : body] == b"GNU\0":
-            return data[body : body + size]
-        at = body + (size + 3 & ~3)
-    return None
 
 
 def _version_needs(image: Image) -> tuple[tuple[str, tuple[str, ...]], ...]:

@@ -13,7 +13,7 @@ ReadAt = Callable[[int, int], bytes]
 
 Reason = Literal["too-short", "not-elf", "truncated", "no-dynamic-section", "unsupported-class", "malformed"]
 
-_HEAD = 4096  # one page holds the header, the program headers and, in most files, the interpreter and notes
+_HEAD = 4096  # one page holds the header, the program headers and, in most files, the interpreter
 MAX_STRING = 64 << 10
 """Longer strings are taken for damage."""
 _GAP = 512  # strings closer to each other than this come with one read
@@ -23,7 +23,7 @@ _TAIL = 160  # most names and run paths end within this many bytes
 TYPES = {1: "rel", 2: "exec", 3: "dyn", 4: "core"}
 """e_type to the name used here; any other number n is ``et-n``."""
 
-PT_LOAD, PT_DYNAMIC, PT_INTERP, PT_NOTE = 1, 2, 3, 4
+PT_LOAD, PT_DYNAMIC, PT_INTERP = 1, 2, 3
 DT_NULL, DT_NEEDED, DT_HASH, DT_STRTAB, DT_SYMTAB, DT_STRSZ = 0, 1, 4, 5, 6, 10
 DT_SONAME, DT_RPATH, DT_RUNPATH = 14, 15, 29
 DT_GNU_HASH, DT_FLAGS_1, DT_VERSYM = 0x6FFFFEF5, 0x6FFFFFFB, 0x6FFFFFF0
@@ -54,12 +54,12 @@ class Layout:
         self.header = struct.Struct(mark + ("HHI8xQQ6xHHHH" if wide else "HHI4xII6xHHHH"))
         # type, offset, vaddr, filesz
         self.segment = struct.Struct(mark + ("I4xQQ8xQ16x" if wide else "III4xI12x"))
-        self.dynamic = struct.Struct(mark + ("QQ" if wide else "II"))
+        self.dynamic_size, self.dynamic_words = (16, mark + "%dQ") if wide else (8, mark + "%dI")
         # name, info, section index
         self.symbol = struct.Struct(mark + ("IBxH16x" if wide else "I8xBxH"))
         # type, size
         self.section = struct.Struct(mark + ("4xI24xQ24x" if wide else "4xI12xI16x"))
-        self.words3, self.words4 = struct.Struct(mark + "3I"), struct.Struct(mark + "4I")
+        self.words4 = struct.Struct(mark + "4I")
         # verneed: count, file, aux, next; vernaux: other, name, next
         self.verneed, self.vernaux = struct.Struct(mark + "2xHIII"), struct.Struct(mark + "6xHII")
         # verdef: flags, index, aux, next
@@ -78,24 +78,25 @@ _LAYOUTS = {
 class Source:
     """A file to read from, with the first page kept and a limit on what may be asked of it."""
 
-    __slots__ = ("_head", "_left", "_read_at", "size")
+    __slots__ = ("_at_hand", "_head", "_left", "_read_at", "size")
 
     def __init__(self, read_at: ReadAt, size: int, limit: int) -> None:
         self._read_at = read_at
         self._left = limit
         self.size = size
         self._head = read_at(0, min(size, _HEAD)) if size > 0 else b""
+        self._at_hand = len(self._head)
 
     def take(self, offset: int, length: int) -> bytes:
         """Exactly ``length`` bytes at ``offset``, or BadElfError."""
         end = offset + length
+        self._left -= length + _READ_COST
+        if self._left < 0 and end <= self.size:
+            raise BadElfError("malformed", _TOO_MUCH)
+        if end <= self._at_hand:
+            return self._head[offset:end]
         if end > self.size:
             raise BadElfError("truncated", f"bytes {offset} to {end} are wanted, the file has {self.size}")
-        self._left -= length + _READ_COST
-        if self._left < 0:
-            raise BadElfError("malformed", _TOO_MUCH)
-        if end <= len(self._head):
-            return self._head[offset:end]
         data = self._read_at(offset, length)
         if len(data) != length:
             raise BadElfError("truncated", f"the file ended while bytes {offset} to {end} were read")
@@ -111,12 +112,26 @@ class Source:
 class Image:
     """The program headers and the dynamic section of one file; raises BadElfError."""
 
+    __slots__ = (
+        "_end",
+        "_loads",
+        "layout",
+        "machine",
+        "needed",
+        "section_shape",
+        "sections_at",
+        "source",
+        "spans",
+        "tags",
+        "type",
+    )
+
     def __init__(self, source: Source) -> None:
         self.source = source
         self.layout = _layout(source)
         self._loads: list[tuple[int, int, int]] = []
+        self._end = 0
         self.spans: dict[int, tuple[int, int]] = {}
-        self.notes: list[tuple[int, int]] = []
         self._read_segments()
         self._read_dynamic()
 
@@ -131,29 +146,33 @@ class Image:
         for kind, offset, address, length in layout.segment.iter_unpack(source.take(start, count * entry)):
             if kind == PT_LOAD:
                 self._loads.append((address, offset, length))
+                if offset + length > self._end:
+                    self._end = offset + length
             elif kind in (PT_DYNAMIC, PT_INTERP):
                 self.spans[kind] = (offset, length)
-            elif kind == PT_NOTE:
-                self.notes.append((offset, length))
 
     def _read_dynamic(self) -> None:
         offset, length = self.spans.get(PT_DYNAMIC, (0, 0))
         if length == 0:
             kind = TYPES.get(self.type, f"et-{self.type}")
             raise BadElfError("no-dynamic-section", f"{kind} file without a dynamic section")
+        size = self.layout.dynamic_size
+        words = struct.unpack(
+            self.layout.dynamic_words % (length // size * 2), self.source.take(offset, length - length % size)
+        )
+        tags, values = words[::2], words[1::2]
+        if DT_NULL in tags:
+            tags = tags[: tags.index(DT_NULL)]
+        self.tags = dict(zip(tags, values))  # noqa: B905 # up to the end; of a repeated tag the last counts
         self.needed: list[int] = []
-        self.tags: dict[int, int] = {}
-        needed, tags, entry = self.needed, self.tags, self.layout.dynamic
-        for tag, value in entry.iter_unpack(self.source.take(offset, length - length % entry.size)):
-            if tag == DT_NEEDED:
-                needed.append(value)
-            elif tag == DT_NULL:
-                break
-            else:
-                tags[tag] = value  # of a repeated tag the last counts, as it does for the loader
-        end = max((offset + length for _, offset, length in self._loads), default=0)
-        if end > self.source.size:
-            raise BadElfError("truncated", f"its segments end at byte {end}, the file has {self.source.size}")
+        place = -1
+        for _ in range(tags.count(DT_NEEDED)):
+            place = tags.index(DT_NEEDED, place + 1)
+            self.needed.append(values[place])
+        if self._end > self.source.size:
+            raise BadElfError(
+                "truncated", f"its segments end at byte {self._end}, the file has {self.source.size}"
+            )
 
     def table(self, tag: int) -> int:
         """File offset of the table whose address a dynamic tag gives."""
@@ -181,19 +200,26 @@ class Image:
         wanted = sorted(set(offsets))
         if wanted[-1] >= room:
             raise BadElfError("malformed", f"string {wanted[-1]} lies outside a table of {room} bytes")
-        source, position = self.source, 0
+        source, position, cost = self.source, 0, 0
         while position < len(wanted):
             first, end = wanted[position], position + 1
             while end < len(wanted) and wanted[end] - wanted[end - 1] <= _GAP:
                 end += 1
             chunk = source.take(start + first, min(wanted[end - 1] + _TAIL, room) - first)
+            text = chunk.decode("latin-1")  # a byte is a letter, so that one decoding serves all
             for offset in wanted[position:end]:
-                stop = chunk.find(b"\0", offset - first)
-                known = chunk[offset - first : stop] if stop >= 0 else None
-                raw = self._long_string(start + offset, room - offset) if known is None else known
-                source.charge(len(raw))
-                texts[offset] = raw.decode("utf-8", "backslashreplace")
+                stop = text.find("\0", offset - first)
+                if stop < 0:
+                    known = self._long_string(start + offset, room - offset).decode("latin-1")
+                else:
+                    known = text[offset - first : stop]
+                cost += len(known)
+                if cost > MAX_STRING:  # told in portions, since telling costs more than a short string
+                    source.charge(cost)
+                    cost = 0
+                texts[offset] = known if known.isascii() else _utf8(known)
             position = end
+        source.charge(cost)
         return texts
 
     def _long_string(self, at: int, room: int) -> bytes:
@@ -243,6 +269,11 @@ class Image:
                 break
         text = self.strings([name for _, _, name in found])
         return [(flags, index, text[name]) for flags, index, name in found]
+
+
+def _utf8(text: str) -> str:
+    """What bytes that were taken for letters say."""
+    return text.encode("latin-1").decode("utf-8", "backslashreplace")
 
 
 def _layout(source: Source) -> Layout:

@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import random
-import re
 import shutil
 import subprocess
 import sys
@@ -142,37 +141,17 @@ def assert_agreement(path: str) -> bool:
     return True
 
 
-def build_ids(paths: list[str]) -> dict[str, str | None]:
-    """What readelf prints, by path."""
-    printed = subprocess.run(
-        ["readelf", "-nW", *paths], capture_output=True, text=True, env={"LC_ALL": "C"}
-    ).stdout
-    parts = re.split(r"^File: (.*)$", printed, flags=re.MULTILINE)[1:]
-    found: dict[str, str | None] = {}
-    for path, text in zip(parts[::2], parts[1::2], strict=True):
-        match = re.search(r"Build ID: (\w+)", text)
-        found[path] = match[1] if match else None
-    return found
-
-
-def assert_build_ids(paths: list[str]) -> None:
-    if readelf and len(paths) > 1:
-        assert {path: read(path).build_id for path in paths} == build_ids(paths)
-
-
-def test_a_sample_of_this_machines_files_reads_as_pyelftools_and_readelf_read_it() -> None:
+def test_a_sample_of_this_machines_files_reads_as_pyelftools_reads_it() -> None:
     paths = library_files(some_folders())
     random.Random(20260729).shuffle(paths)
     dynamic = [path for path in paths[:200] if assert_agreement(path)]
     assert dynamic, "no shared library on this machine?"
-    assert_build_ids(dynamic)
 
 
 @pytest.mark.slow
-def test_every_file_of_this_machine_reads_as_pyelftools_and_readelf_read_it() -> None:
+def test_every_file_of_this_machine_reads_as_pyelftools_reads_it() -> None:
     dynamic = [path for path in library_files(every_folder()) if assert_agreement(path)]
     assert len(dynamic) > 100
-    assert_build_ids(dynamic)
 
 
 def read(path: str | Path, versions: bool = True) -> Elf:
