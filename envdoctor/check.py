@@ -11,6 +11,7 @@ import types
 import typing
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
+from importlib import import_module
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import msgspec
@@ -214,7 +215,8 @@ class Check:
         self.name = name
         self.title = title
         self.package = package
-        self.probes: list[Probe] = []
+        self._probes: list[Probe] = []
+        self._later: list[str] = []
         self.readers: list[Reader] = []
         self.messages: list[Message] = []
         self.rules: list[Rule[Any]] = []
@@ -223,6 +225,22 @@ class Check:
         self.views: list[Callable[..., Any]] = []
         self.applies: Callable[..., str | None] | None = None
 
+    @property
+    def probes(self) -> tuple[Probe, ...]:
+        """What it looks with. Modules that were left for later are imported now."""
+        while self._later:
+            import_module(self._later.pop(0))
+        return tuple(self._probes)
+
+    @property
+    def gives_facts(self) -> bool:
+        """Whether it has any probe or reader."""
+        return bool(self._probes or self._later or self.readers)
+
+    def later(self, *modules: str) -> None:
+        """Name modules of this check's package that register probes only: a text is judged without importing them."""
+        self._later += [f"{self.package}.{module}" for module in modules]
+
     def probe(
         self, *, tier: Tier = Tier.DEFAULT, deadline: float = 5.0, tries: Iterable[Outcome] = ()
     ) -> Callable[[Function], Function]:
@@ -230,7 +248,7 @@ class Check:
 
         def register(function: Function) -> Function:
             name = f"{self.name}.{dashed(function.__name__)}"
-            self.probes.append(Probe(name, function, tier, deadline, tuple(tries)))
+            self._probes.append(Probe(name, function, tier, deadline, tuple(tries)))
             return function
 
         return register

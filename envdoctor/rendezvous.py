@@ -91,7 +91,7 @@ class Rank:
     def _stage(self, name: str, seconds: float | None = None, **about: Any) -> Iterator[dict[str, Any]]:
         """One stage: nothing can interrupt a thread inside a library, so a timer ends the process when it is late."""
         limit = seconds or self.options.timeout
-        self.tell("entering", what=name, place=STAGES.index(name), **about)
+        self.tell("entering", what=name, place=STAGES.index(name), limit=limit, **about)
         began = time.monotonic()
         timer = threading.Timer(limit + GRACE, self._late, (name, limit))
         timer.daemon = True
@@ -493,6 +493,10 @@ def main() -> int:
         )
         print(parser().epilog, file=sys.stderr)
         return 2
+    if os.path.exists(os.path.join(sys.path[0], "rendezvous.py")):
+        del sys.path[
+            0
+        ]  # started as a file: what lies beside it must not be taken for torch's or Python's modules
     os.environ.setdefault("NCCL_DEBUG", "WARN")
     journal = Journal()
     rank = journal.subject = Rank(journal.tell, options)

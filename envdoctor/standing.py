@@ -85,7 +85,7 @@ def _outcome(
     known = any(_area(type(fact).fact_name) == check.name for fact in facts)
     judged = any(rule.id in judgement.judged for rule in check.rules)
     gap = _gap(check, judgement, missed, not_here)
-    has_facts_of_its_own = bool(check.probes or check.readers)
+    has_facts_of_its_own = check.gives_facts
     if not known and (missed or (gap and not judged)):
         return "could-not-check", *(gap or ("", ""))
     if gap:

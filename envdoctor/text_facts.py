@@ -9,18 +9,19 @@ from envdoctor.facts import Fact, Source
 from envdoctor.platform import Platform
 from envdoctor.surroundings import Surroundings, system_manager_of
 from envdoctor.text.blocks import split_blocks
+from envdoctor.text.late import Late
 from envdoctor.text.model import Block, Line
 from envdoctor.variables import Variables, is_allowed
 
-ASSIGNED = re.compile(
+ASSIGNED = Late(
     r"""(?:^|[\s;&|"'(]|--env[= ]|-e )(?:export\s+|setenv\s+|set\s+|ENV\s+)?([A-Z][A-Z0-9_]{1,60})=("[^"]*"|'[^']*'|[^\s;&|]*)"""
 )
-IN_PYTHON = re.compile(r"""os\.environ\[["']([A-Z][A-Z0-9_]+)["']\]\s*=\s*["']([^"']*)["']""")
-PRINTED = re.compile(r"^\s*(?:declare -x |export )?([A-Z][A-Z0-9_]{1,60})=(.*)$")
-ECHOED = re.compile(r"""(?:echo|printenv)\s+(?:-\w\s+)*["']?\$?\{?([A-Z][A-Z0-9_]+)\}?["']?\s*$""")
-MANIFEST_NAME = re.compile(r"""^\s*-\s*name:\s*["']?([A-Z][A-Z0-9_]+)["']?\s*$""")
-MANIFEST_VALUE = re.compile(r"""^\s*value:\s*["']?(.*?)["']?\s*$""")
-ENV_COMMAND = re.compile(r"(?:^|[|;&]\s*|\s)(?:env|printenv|export|set|declare)\b")
+IN_PYTHON = Late(r"""os\.environ\[["']([A-Z][A-Z0-9_]+)["']\]\s*=\s*["']([^"']*)["']""")
+PRINTED = Late(r"^\s*(?:declare -x |export )?([A-Z][A-Z0-9_]{1,60})=(.*)$")
+ECHOED = Late(r"""(?:echo|printenv)\s+(?:-\w\s+)*["']?\$?\{?([A-Z][A-Z0-9_]+)\}?["']?\s*$""")
+MANIFEST_NAME = Late(r"""^\s*-\s*name:\s*["']?([A-Z][A-Z0-9_]+)["']?\s*$""")
+MANIFEST_VALUE = Late(r"""^\s*value:\s*["']?(.*?)["']?\s*$""")
+ENV_COMMAND = Late(r"(?:^|[|;&]\s*|\s)(?:env|printenv|export|set|declare)\b")
 
 
 def core_facts(lines: Sequence[Line], name: str) -> list[Fact]:

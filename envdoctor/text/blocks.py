@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from .commands import opening, simple_commands
+from .late import Late, opening_of
 from .model import Block, FoundBlock
 from .prompts import Typed, looks_typed, prompt_head, read_prompt
 from .words import HERE_DOCUMENT
@@ -258,18 +259,20 @@ def _commands(block: Block) -> tuple[str, ...]:
 
 
 class _Shape:
-    """A shape with its expressions compiled."""
+    """A shape with its expressions."""
 
     def __init__(self, shape: BlockShape) -> None:
         self.shape = shape
-        self.command = None if shape.command is None else re.compile(shape.command)
-        self.ends = None if shape.ends is None else re.compile(shape.ends)
+        self.command = None if shape.command is None else Late(shape.command)
+        self.ends = None if shape.ends is None else Late(shape.ends)
         starts = shape.starts
         self.first = None
+        self.opening = ""
         if starts is not None:
-            regex = re.compile(starts)
+            regex = Late(starts)
             # Matching once at the start of a line is much cheaper than searching it.
             self.first = regex.match if starts.startswith("^") and "|" not in starts else regex.search
+            self.opening = opening_of(starts)
 
     def recognised(self, commands: tuple[str, ...]) -> str | None:
         """Return the command that the shape's expression matches."""
@@ -281,7 +284,9 @@ class _Shape:
         """Return the indexes of the lines that the shape begins with."""
         if self.first is None:
             return []
-        return [index for index, text in enumerate(texts) if self.first(text)]
+        return [
+            index for index, text in enumerate(texts) if text.startswith(self.opening) and self.first(text)
+        ]
 
 
 def _cut(block: Block, first: int, starts: set[int], shape: _Shape) -> Block:

@@ -11,6 +11,8 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
+from .late import Late
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -27,7 +29,7 @@ _TAG = r"(?:(?=(?P<unit>systemd[\w-]*)(?:\[\d+\])?: )|(?P<service>[\w./@-]+)(?:\
 class Evident(NamedTuple):
     """An expression for one evident prefix; `stamp` marks times, which are content where nothing follows."""
 
-    regex: re.Pattern[str]
+    regex: Late
     stamp: bool = False
 
 
@@ -35,7 +37,7 @@ def _table(*rows: tuple[str, str, bool]) -> dict[str, tuple[Evident, ...]]:
     """Sort the expressions by the characters that they may begin with, so that most lines try none or few."""
     table: dict[str, list[Evident]] = {}
     for first, regex, stamp in rows:
-        evident = Evident(re.compile(regex), stamp)
+        evident = Evident(Late(regex), stamp)
         for character in first:
             table.setdefault(character, []).append(evident)
     return {character: tuple(found) for character, found in table.items()}
@@ -88,7 +90,7 @@ _EVIDENT = _table(
     ("-", r"-{2,}> ?\d+ ", False),  # the arrow of IPython, at the line that failed
 )
 # gh run view --log: job, step and the time of the runner, separated by tabs
-_RUNNER = re.compile(rf"[^\t]{{1,120}}\t[^\t]{{1,120}}\t(?={_STAMP}Z)")
+_RUNNER = Late(rf"[^\t]{{1,120}}\t[^\t]{{1,120}}\t(?={_STAMP}Z)")
 
 
 class Peeled(NamedTuple):
@@ -124,8 +126,8 @@ def peel_regular(texts: Sequence[str]) -> dict[int, Peeled]:
     return found
 
 
-_COMPOSE = re.compile(r"([A-Za-z][\w.-]{1,100})( {0,100})\|(?: |$)")
-_LEVEL_NAME = re.compile(_LEVEL + "$")
+_COMPOSE = Late(r"([A-Za-z][\w.-]{1,100})( {0,100})\|(?: |$)")
+_LEVEL_NAME = Late(_LEVEL + "$")
 
 
 def _compose(texts: Sequence[str]) -> dict[int, Peeled]:
@@ -143,7 +145,7 @@ def _compose(texts: Sequence[str]) -> dict[int, Peeled]:
     }
 
 
-_STERN = re.compile(r"([a-z][a-z0-9.-]{0,200}-[a-z0-9]{5}) ([a-z][a-z0-9.-]{0,60}) ")
+_STERN = Late(r"([a-z][a-z0-9.-]{0,200}-[a-z0-9]{5}) ([a-z][a-z0-9.-]{0,60}) ")
 
 
 def _stern(texts: Sequence[str]) -> dict[int, Peeled]:
@@ -153,12 +155,10 @@ def _stern(texts: Sequence[str]) -> dict[int, Peeled]:
     return {i: Peeled(m.end(), {"host": m[1], "service": m[2]}, False) for i, m in rows if count[m[0]] >= 3}
 
 
-_TASK = re.compile(r" {0,4}(\d{1,5}):(?: |$)")
-_NODE = re.compile(r"([A-Za-z][A-Za-z_.-]{0,60}\d[\w.-]{0,60}):(?: |$)")
-_SLURM = re.compile(r"(?:srun|slurmstepd|salloc): ")
-_FILE_NAME = re.compile(
-    r"\.(?:so|py|cu|cuh|cpp|cc|c|h|o|json|safetensors|bin|whl|pt|pth|ya?ml|log|txt|conf)\b"
-)
+_TASK = Late(r" {0,4}(\d{1,5}):(?: |$)")
+_NODE = Late(r"([A-Za-z][A-Za-z_.-]{0,60}\d[\w.-]{0,60}):(?: |$)")
+_SLURM = Late(r"(?:srun|slurmstepd|salloc): ")
+_FILE_NAME = Late(r"\.(?:so|py|cu|cuh|cpp|cc|c|h|o|json|safetensors|bin|whl|pt|pth|ya?ml|log|txt|conf)\b")
 
 
 def _tasks(texts: Sequence[str]) -> dict[int, Peeled]:
@@ -182,7 +182,7 @@ def _nodes(texts: Sequence[str]) -> dict[int, Peeled]:
     return found
 
 
-def _runs(texts: Sequence[str], regex: re.Pattern[str]) -> Iterator[list[tuple[int, re.Match[str]]]]:
+def _runs(texts: Sequence[str], regex: Late) -> Iterator[list[tuple[int, re.Match[str]]]]:
     """Yield the runs of lines that match; empty lines and the launcher's own do not interrupt one."""
     run: list[tuple[int, re.Match[str]]] = []
     for i, text in enumerate(texts):
@@ -205,8 +205,8 @@ def _says_several_things(texts: Sequence[str], run: list[tuple[int, re.Match[str
     return any(len(said) > 1 for said in words.values())
 
 
-_QUOTE = re.compile(r">(?!>>)(?: ?>(?!>>))*(?: |$)")
-_UNFINISHED = re.compile(r"(?:\\|\||&&|\bdo|\bthen|[{(])$")
+_QUOTE = Late(r">(?!>>)(?: ?>(?!>>))*(?: |$)")
+_UNFINISHED = Late(r"(?:\\|\||&&|\bdo|\bthen|[{(])$")
 
 
 def _quoted(texts: Sequence[str]) -> dict[int, Peeled]:
@@ -236,8 +236,8 @@ def _consecutive(rows: list[tuple[int, re.Match[str]]]) -> Iterator[list[tuple[i
         yield run
 
 
-_STEP_HEAD = re.compile(r" ?> \[[^\]]{0,120}?\b\d{1,4}/\d{1,4}\]")
-_SECONDS = re.compile(r"\d{1,5}\.\d{1,3} ")
+_STEP_HEAD = Late(r" ?> \[[^\]]{0,120}?\b\d{1,4}/\d{1,4}\]")
+_SECONDS = Late(r"\d{1,5}\.\d{1,3} ")
 
 
 def _failed_step(texts: Sequence[str]) -> dict[int, Peeled]:

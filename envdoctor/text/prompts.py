@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from .late import Late
 from .model import Prompt, PromptKind
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _NAMED = r"(?P<host>[A-Za-z][\w.-]*)"
 _COMMAND = r"(?: +(?P<command>.*))?$"
 _BRANCH = r"(?: ?[(\[][\w/.*+ =|~<>%↑↓✔-]{1,60}[)\]])?"
 _STRONG = tuple(
-    re.compile(_ENVIRONMENT + regex + _COMMAND)
+    Late(_ENVIRONMENT + regex + _COMMAND)
     for regex in (
         # user@host:~/dir$    user@host:/dir (main) $    user@host:~>
         rf"{_USER}@{_HOST}: ?(?P<directory>(?:[~/]|\w:)[^$#%>]{{0,160}}?){_BRANCH} ?(?P<mark>[$#%>])",
@@ -52,32 +53,34 @@ _STRONG = tuple(
         r"(?P<container>Apptainer|Singularity)(?: [\w.+-]+:\S*)?>",
     )
 )
-_WINDOWS = re.compile(
+_SHELL_MARKS = "$#%>\u276f➤λ"
+"""One of which every strong prompt of a POSIX shell has."""
+_WINDOWS = Late(
     rf"{_ENVIRONMENT}(?P<shell>PS )?(?P<directory>[A-Za-z]:(?:\\[^<>|\"?*]*)?(?<![-=\s])|(?<=PS )/[^>]*)>"
     r" ?(?P<command>.*)$"
 )
 _HEADS = (
-    re.compile(
+    Late(
         rf"[┌╭]─+ ?{_ENVIRONMENT}[(\[]?{_USER}[@㉿💀]{_HOST}[)\]]?"
         r"(?:[-─ ]*\[?(?P<directory>[~/][^\]\s]*))?"
     ),
-    re.compile(rf"{_USER}@{_HOST} MINGW(?:32|64) (?P<directory>\S+){_BRANCH}$"),
+    Late(rf"{_USER}@{_HOST} MINGW(?:32|64) (?P<directory>\S+){_BRANCH}$"),
 )
-_PYTHON = re.compile(r">>>(?: (?P<command>.*))?$")
-_IPYTHON = re.compile(r"In ?\[(?:\d+| )\]: ?(?P<command>.*)$")
-_NOTEBOOK = re.compile(r"[!%](?P<command>[a-z].*)$")
-_DOLLAR = re.compile(rf"{_ENVIRONMENT}\$(?: +(?P<command>(?![\d ])[\w./~_\"'(\[{{!$@-].*))?$")
-_HASH = re.compile(rf"{_ENVIRONMENT}(?:(?P<directory>/[\w.-]{{0,40}}|~) )?# +(?P<command>\S.*)$")
-_PERCENT = re.compile(r"(?:(?P<host>[A-Za-z][\w.-]*)?%) +(?P<command>[a-z./~].*)$")
-_ARROW = re.compile(
+_PYTHON = Late(r">>>(?: (?P<command>.*))?$")
+_IPYTHON = Late(r"In ?\[(?:\d+| )\]: ?(?P<command>.*)$")
+_NOTEBOOK = Late(r"[!%](?P<command>[a-z].*)$")
+_DOLLAR = Late(rf"{_ENVIRONMENT}\$(?: +(?P<command>(?![\d ])[\w./~_\"'(\[{{!$@-].*))?$")
+_HASH = Late(rf"{_ENVIRONMENT}(?:(?P<directory>/[\w.-]{{0,40}}|~) )?# +(?P<command>\S.*)$")
+_PERCENT = Late(r"(?:(?P<host>[A-Za-z][\w.-]*)?%) +(?P<command>[a-z./~].*)$")
+_ARROW = Late(
     rf"{_ENVIRONMENT}(?:➜ +(?P<directory>[^\s:]+)(?: git:\([^)]*\))?(?: ✗)?|(?:\S.{{0,100}} )?[\u276f➤λ]) +"
     r"(?P<command>[A-Za-z./~].*)$"
 )
-_TRACE = re.compile(r"\++ (?P<command>\S.*)$")
-_ACTIONS = re.compile(r"(?:##\[group\]Run |\[command\])(?P<command>\S.*)$")
-_ACTIONS_RUN = re.compile(r"Run (?P<command>[a-z./]\S* ?.*)$")
+_TRACE = Late(r"\++ (?P<command>\S.*)$")
+_ACTIONS = Late(r"(?:##\[group\]Run |\[command\])(?P<command>\S.*)$")
+_ACTIONS_RUN = Late(r"Run (?P<command>[a-z./]\S* ?.*)$")
 _STEP = r"\[[^\]]{0,120}?\b\d{1,4}/\d{1,4}\]"
-_BUILD = re.compile(
+_BUILD = Late(
     rf"(?:#\d+ (?:ERROR )?{_STEP}|Step \d+/\d+ :| ?=> (?:ERROR |CACHED )?{_STEP}| ?> {_STEP})"
     r" RUN (?P<command>.*?):?(?: +\d+\.\d+s)?$"
 )
@@ -100,9 +103,7 @@ uptime uv uvx vi vim virsh vllm watch wc wget where whereis which which.exe whoa
 zgrep zypper
 """
 _PROGRAMS = frozenset(_PROGRAM_NAMES.split())
-_PROGRAM_LIKE = re.compile(
-    r"(?:[A-Z_][A-Z0-9_]*=\S* |(?:\.{1,2}|~)?/[\w.-]+/?\S*(?: |$)|(?:python|pip)3?\.\d+ )"
-)
+_PROGRAM_LIKE = Late(r"(?:[A-Z_][A-Z0-9_]*=\S* |(?:\.{1,2}|~)?/[\w.-]+/?\S*(?: |$)|(?:python|pip)3?\.\d+ )")
 
 
 def looks_typed(text: str) -> bool:
@@ -132,6 +133,8 @@ def _strong(text: str) -> Typed | None:
         kind: PromptKind = "powershell" if windows["shell"] else "cmd"
         prompt = Prompt(kind, directory=windows["directory"], environment=windows["environment"])
         return Typed(prompt, windows["command"].strip())
+    if not any(mark in text for mark in _SHELL_MARKS):
+        return None
     for regex in _STRONG:
         found = regex.match(text)
         if found:
@@ -176,7 +179,7 @@ def _by_mark(line: Line) -> Typed | None:
     return _plain_shell(text)
 
 
-_MARKS: tuple[tuple[str, re.Pattern[str], PromptKind, bool], ...] = (
+_MARKS: tuple[tuple[str, Late, PromptKind, bool], ...] = (
     (">", _PYTHON, "python", False),
     ("I", _IPYTHON, "ipython", False),
     ("!%", _NOTEBOOK, "notebook", True),
@@ -196,7 +199,7 @@ def _plain_shell(text: str) -> Typed | None:
     return None
 
 
-def _candidates(text: str) -> Iterator[tuple[re.Pattern[str], bool | None, bool]]:
+def _candidates(text: str) -> Iterator[tuple[Late, bool | None, bool]]:
     """Choose by cheap signs which expressions are worth trying: whose shell, and whether it is weak."""
     first = text[0]
     if first in "($" and ("$ " in text or text[-1] == "$"):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from .late import Late
 from .prompts import read_prompt
 
 if TYPE_CHECKING:
@@ -50,27 +51,27 @@ def tracebacks(lines: Sequence[Line]) -> tuple[Traceback, ...]:
     return tuple(sorted(found, key=lambda traceback: traceback.first_line))
 
 
-_HEADER = re.compile(r"(?P<margin>.*?)(?:Exception Group )?Traceback \(most recent call last\):?$")
-_FRAME = re.compile(
+_HEADER = Late(r"(?P<margin>.*?)(?:Exception Group )?Traceback \(most recent call last\):?$")
+_FRAME = Late(
     r"(?P<indent>\s*)File [\"'](?P<file>[^\"']+)[\"'], line (?P<line>\d+)(?:, in (?P<function>.*))?$"
 )
 _NOTEBOOK_FRAMES = (
-    re.compile(r"(?:Cell |Input )?In ?\[(?P<file>\d+)\], (?:line (?P<line>\d+)|in (?P<function>.*))$"),
-    re.compile(r"File (?P<file>\S.*?):(?P<line>\d+)(?:, in (?P<function>.*))?$"),
-    re.compile(r"(?P<file><ipython-input-[^>]+>|[~/]\S+\.\w+|[A-Za-z]:\\\S+\.\w+) in (?P<function>.*)$"),
+    Late(r"(?:Cell |Input )?In ?\[(?P<file>\d+)\], (?:line (?P<line>\d+)|in (?P<function>.*))$"),
+    Late(r"File (?P<file>\S.*?):(?P<line>\d+)(?:, in (?P<function>.*))?$"),
+    Late(r"(?P<file><ipython-input-[^>]+>|[~/]\S+\.\w+|[A-Za-z]:\\\S+\.\w+) in (?P<function>.*)$"),
 )
-_ARROW = re.compile(r"-+> ?(\d+) $")
+_ARROW = Late(r"-+> ?(\d+) $")
 _TYPE = r"[A-Za-z_][\w.]*(?:\([\w.]+\))?"
-_EXCEPTION = re.compile(rf"(?P<type>{_TYPE})(?::(?: (?P<message>.*)|(?P<empty>))$|$)")
-_NAMED_LIKE_ONE = re.compile(
+_EXCEPTION = Late(rf"(?P<type>{_TYPE})(?::(?: (?P<message>.*)|(?P<empty>))$|$)")
+_NAMED_LIKE_ONE = Late(
     r"(?:^|\.)[A-Z]\w*$|(?:Error|Exception|Warning|Interrupt|Exit|Iteration|Failed)(?:\(|$)"
 )
-_CHAINED = re.compile(
+_CHAINED = Late(
     r"\s*(?:During handling of the above exception, another exception occurred|"
     r"The above exception was the direct cause of the following exception):$"
 )
 # What a program says after its exception: a line that no longer belongs to the message.
-_NEXT_STATEMENT = re.compile(
+_NEXT_STATEMENT = Late(
     r'"""$|(?:TRACE|DEBUG|INFO|WARNING|ERROR|CRITICAL)\b|\[[^\]]{1,100}\]|\d{4}-\d\d-\d\d[T ]|'
     r"Fatal Python error|(?:srun|slurmstepd|make): |={4,}$|-{4,}$|.{0,60}?\d{1,3}%\|"
 )

@@ -5,10 +5,6 @@ from envdoctor_checks.container import (  # noqa: F401 # importing registers
     messages_cluster,
     messages_engine,
     messages_system,
-    probe_groups,
-    probe_host,
-    probe_mounts,
-    probe_who,
     read_engine,
     read_launch,
     read_system,
@@ -26,5 +22,7 @@ from envdoctor_checks.container.check import check
 from envdoctor_checks.container.tables import container_toolkit
 
 check.table(container_toolkit)
+
+check.later("probe_groups", "probe_host", "probe_mounts", "probe_who")
 
 __all__ = ["check"]

@@ -5,10 +5,6 @@ from envdoctor_checks.driver import (  # noqa: F401 # importing registers
     messages_cuda,
     messages_kernel,
     messages_nvml,
-    probe_calls,
-    probe_kernel,
-    probe_libraries,
-    probe_machine,
     read_kernel,
     read_libraries,
     read_machine,
@@ -38,5 +34,7 @@ for _table in (architectures, codes, cuda_floors, forward_compatibility, known_b
     check.table(_table)
 for _borrowed in (package_indexes, pci_ids, torch_releases):
     check.table(_borrowed)  # their own checks may be absent; loaded once whoever registers them
+
+check.later("probe_calls", "probe_kernel", "probe_libraries", "probe_machine")
 
 __all__ = ["check"]

@@ -4,8 +4,6 @@ from envdoctor_checks.gpu import (  # noqa: F401 # importing registers
     headlines,
     messages,
     messages_kernel,
-    probe,
-    probe_kernel_log,
     read_query,
     read_table,
     rules_clocks,
@@ -17,5 +15,7 @@ from envdoctor_checks.gpu import (  # noqa: F401 # importing registers
     rules_xid,
 )
 from envdoctor_checks.gpu.check import check
+
+check.later("probe", "probe_kernel_log")
 
 __all__ = ["check"]

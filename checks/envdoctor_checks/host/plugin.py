@@ -3,12 +3,13 @@
 from envdoctor_checks.host import (  # noqa: F401 # importing registers
     headlines,
     messages,
-    probe,
     read,
     rules_limits,
     rules_memory,
     rules_shm,
 )
 from envdoctor_checks.host.check import check
+
+check.later("probe")
 
 __all__ = ["check"]

@@ -7,9 +7,6 @@ from envdoctor_checks.torch import (  # noqa: F401 # importing registers
     messages_install,
     messages_memory,
     messages_packages,
-    probe_extensions,
-    probe_files,
-    probe_import,
     read,
     rules_alloc,
     rules_arch,
@@ -47,5 +44,7 @@ for table in (
     wheel_pins,
 ):
     check.table(table)
+
+check.later("probe_extensions", "probe_files", "probe_import")
 
 __all__ = ["check"]
