@@ -10,6 +10,7 @@ import math
 import queue
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -161,7 +162,8 @@ class Look:
     def _start_ready(self) -> Iterator[ProbeEvent]:
         """Start every probe whose facts are in, or will not come any more."""
         while time.monotonic() < self._end:
-            ready = [job for job in self._waiting if not self._must_wait(job)]
+            owed = Counter(kind for job in (*self._waiting, *self._running) for kind in job.gives)
+            ready = [job for job in self._waiting if not _must_wait(job, owed)]
             if not ready:
                 break
             self._waiting = [job for job in self._waiting if job not in ready]
@@ -170,11 +172,6 @@ class Look:
                     yield ProbeEvent(job.check.name, job.probe.name)
         if not self._running:
             self._give_up_waiting()
-
-    def _must_wait(self, job: _Job) -> bool:
-        others = (other for other in (*self._waiting, *self._running) if other is not job)
-        owed = {kind for other in others for kind in other.gives}
-        return any(need.kind in owed for need in job.needs)
 
     def _start(self, job: _Job) -> bool:
         """Whether it was started. What needs something unavailable is so itself; not recorded, likewise."""
@@ -271,6 +268,11 @@ class Look:
     def _note_unavailable(self, job: _Job, reason: str, would_allow: str = "") -> None:
         hidden = {kind: Unavailable(kind.fact_name, reason, would_allow) for kind in job.gives}
         self._facts = Facts(unavailable=hidden).merged(self._facts)
+
+
+def _must_wait(job: _Job, owed: Counter[type[Fact]]) -> bool:
+    """Whether another probe still owes a fact that this one asks for."""
+    return any(owed[need.kind] > (need.kind in job.gives) for need in job.needs)
 
 
 def _left_out(probe: Probe) -> NotTried:

@@ -121,6 +121,9 @@ def _bind_sign(sign: Callable[..., Any], facts: Facts, tables: Tables) -> list[C
 
     A sign that can do without everything that it names still has nothing to judge where none of it is there.
     """
+    absent = None if facts.unavailable() else _absent(sign, facts, tables)
+    if absent is not None:
+        return absent
     needs = needs_of(sign)
     choices: list[Sequence[Any]] = []
     for need in needs:
@@ -135,6 +138,23 @@ def _bind_sign(sign: Callable[..., Any], facts: Facts, tables: Tables) -> list[C
         if need.kind in tables:
             choices[index] = (tables[need.kind],)
     return [Call(sign, arguments) for arguments in itertools.product(*choices)]
+
+
+def _absent(sign: Callable[..., Any], facts: Facts, tables: Tables) -> Skipped | None:
+    """Why a sign has nothing to judge, by those annotations that are one name: reading the others costs ten times that.
+
+    A text has few facts, and most signs name at least one that it does not have.
+    """
+    names = getattr(sign, "__globals__", {})
+    for parameter, hint in getattr(sign, "__annotations__", {}).items():
+        kind = names.get(hint) if isinstance(hint, str) and parameter != "return" else None
+        if not isinstance(kind, type) or kind in tables:
+            continue
+        if issubclass(kind, Symptom) and not facts.symptoms(kind):
+            return Skipped(f"no message of kind {_name(kind)}")
+        if issubclass(kind, Fact) and facts.get(kind) is None:
+            return Skipped(f"not recorded: {_name(kind)}")
+    return None
 
 
 def _choices(need: Need, facts: Facts) -> Sequence[Any] | Skipped:

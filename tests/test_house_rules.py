@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from envdoctor import plugins, testing
+from envdoctor.asked import Asked
 from envdoctor.check import gives_of, needs_of
 from envdoctor.core_check import Crashes, NotJudged, PluginsState
 from envdoctor.facts import Fact, Facts, Symptom
@@ -184,7 +185,7 @@ def test_a_rule_is_named_and_summed_up(rule: Rule[Any]) -> None:
 
 # What is asked for is given by somebody.
 
-GIVEN_BY_THE_CORE: set[type] = {Host, Target, PluginsState, Crashes, NotJudged}
+GIVEN_BY_THE_CORE: set[type] = {Host, Target, Asked, PluginsState, Crashes, NotJudged}
 
 
 def given() -> set[type]:

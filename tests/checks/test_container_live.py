@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from envdoctor.facts import Facts, Source
+from envdoctor.findings import Finding
 from envdoctor.session import Doctor
 from envdoctor.variables import Variables
 from envdoctor_checks.container.facts import (
@@ -194,6 +195,62 @@ def test_rootless_root_is_the_user_himself(place: Path) -> None:
     facts = facts_in(mounting(script, *as_user(STRANGER)), POD, "0 1000 1\n1 100000 65536\n")
     found = judged(facts)
     assert not {"container/uid-shifted", "container/root-writes-to-bind-mount"} & set(found)
+
+
+ENGINES = {
+    "docker": {"container": "docker", "HOME": "/tmp"},
+    "podman": {"container": "podman", "HOME": "/tmp"},
+    "kubernetes": POD,
+}
+
+
+MARKS = {"podman": "mount -t tmpfs run /run; touch /run/.containerenv; "}
+"""Where the tests themselves run in a container, its marks must not be the most telling ones."""
+
+
+def proposed(finding: Finding) -> str:
+    """The lines to type or to write."""
+    return "\n".join(line for remedy in finding.remedies for line in getattr(remedy, "example", ()))
+
+
+@pytest.mark.parametrize(
+    ("engine", "lines"),
+    [
+        ("docker", ["docker run --user 1077:1077 ...", 'user: "1077:1077"']),
+        ("podman", ["podman run --userns=keep-id ..."]),
+        ("kubernetes", ["securityContext: {runAsUser: 1077, runAsGroup: 1077, fsGroup: 1077}"]),
+    ],
+)
+def test_the_options_that_make_the_files_ones_own(place: Path, engine: str, lines: list[str]) -> None:
+    """As another user, who may not write; and as root, whose files would be root's."""
+    script = MARKS.get(engine, "") + bound(place, 1077)
+    variables = {**ENGINES[engine], "USER": "me", "HF_HOME": f"{place}/target/hf"}
+    other = judged(facts_in(mounting(script, *as_user(STRANGER)), variables))
+    root = judged(facts_in(mounting(script), variables))
+    for finding in (
+        other["container/bind-mount-other-uid"].finding,
+        root["container/root-writes-to-bind-mount"].finding,
+    ):
+        assert [line for line in lines if line not in proposed(finding)] == []
+    outside = root["container/root-writes-to-bind-mount"].finding.evidence
+    assert ("UID 0 outside", "0") in [(each.fact, each.value) for each in outside]
+
+
+@pytest.mark.parametrize(
+    ("engine", "lines"),
+    [
+        ("docker", ["docker run --userns=host", "sudo chown -R 100000 "]),
+        ("podman", ["podman run --userns=keep-id", "podman unshare chown -R 0:0 "]),
+        ("kubernetes", ["hostUsers: true", "sudo chown -R 100000 "]),
+    ],
+)
+def test_the_options_that_undo_a_shifted_uid(place: Path, engine: str, lines: list[str]) -> None:
+    script = MARKS.get(engine, "") + bound(place, 1000)
+    facts = facts_in(mounting(script, *as_user(STRANGER)), ENGINES[engine], "0 100000 65536\n")
+    finding = judged(facts)["container/uid-shifted"].finding
+    assert [line for line in lines if line not in proposed(finding)] == []
+    assert ("UID 0 outside", "100000") in [(each.fact, each.value) for each in finding.evidence]
+    assert f"may not write {place}/target" in finding.title
 
 
 def test_a_map_of_as_many_lines_as_the_kernel_takes() -> None:

@@ -65,7 +65,7 @@ def request_gpus(why: str) -> Relaunch:
 def as_owner(engine: str | None, owner: tuple[int, int] | None) -> Remedy:
     """Run the container's process as the user whose files these are; `owner` is UID and GID on the host, where known."""
     ids = f"{owner[0]}:{owner[1]}" if owner else '"$(id -u):$(id -g)"'
-    uid, gid = (str(each) for each in owner) if owner else ("1000", "1000")
+    uid, gid = (str(each) for each in owner) if owner else ("<id -u>", "<id -g>")
     lines = {
         "docker": (f"docker run --user {ids} ...",),
         "podman": ("podman run --userns=keep-id ...",),
@@ -83,6 +83,38 @@ def as_owner(engine: str | None, owner: tuple[int, int] | None) -> Remedy:
         example=tuple(line for name in chosen for line in lines[name]),
         needs_restart="container",
         caveat="Such a user may have no name and no home in the image: set HOME to a directory that it may write.",
+    )
+
+
+def own_ids(
+    engine: str | None, uid: int, outside: int | None, directory: str = "<directory>"
+) -> tuple[Remedy, ...]:
+    """Make a shifted UID the user's own, or the directory the shifted UID's; `outside` is that UID on the host."""
+    lines = {
+        "podman": ("podman run --userns=keep-id ...   # your own UID inside and outside",),
+        "docker": (
+            "docker run --userns=host ...   # where the daemon remaps users (userns-remap)",
+            "docker run --user 0:0 ...   # with rootless docker, where root inside is you outside",
+        ),
+        "kubernetes": ("hostUsers: true   # in the pod spec",),
+    }
+    chosen = (engine,) if engine in lines else tuple(lines)
+    theirs = f"podman unshare chown -R {uid}:{uid} {directory}"
+    on_host = (
+        f"sudo chown -R {outside if outside is not None else '<UID outside>'} {directory}   # on the host"
+    )
+    return (
+        Change(
+            title="map your own UID to itself",
+            reach=Reach.CONTAINER,
+            example=tuple(line for name in chosen for line in lines[name or ""]),
+            needs_restart="container",
+        ),
+        Change(
+            title="or give the directory to the mapped user",
+            reach=Reach.HOST,
+            example=(theirs,) if engine == "podman" else (on_host,) if engine else (theirs, on_host),
+        ),
     )
 
 

@@ -14,7 +14,7 @@ from envdoctor.api import (
     Severity,
     Variables,
 )
-from envdoctor_checks.container.advice import as_owner
+from envdoctor_checks.container.advice import as_owner, own_ids
 from envdoctor_checks.container.check import check
 from envdoctor_checks.container.facts import (
     NOBODY,
@@ -256,7 +256,7 @@ def uid_shifted(mounts: Mounts, identity: Identity, ids: UidMap, engine: Contain
         severity=Severity.WARNING if closed else Severity.NOTE,
         detail="The user namespace maps the ids of the container to a range that is nobody's on the host (/etc/subuid).",
         evidence=tuple(shown),
-        remedies=_keep_id(engine.engine),
+        remedies=own_ids(engine.engine, identity.uid, outside),
         breaks=(Outcome("write", mount.target),) if closed else (),
     )
 
@@ -296,7 +296,9 @@ def _refused_for_a_sub_uid(
         detail="The user namespace maps the ids of the container to a range of its own (/etc/subuid). What is written inside belongs "
         "to that range outside, and what belongs to you outside is nobody's inside.",
         evidence=tuple(evidence),
-        remedies=_keep_id("podman" if any(each.engine == "podman" for each in launches) else None),
+        remedies=own_ids(
+            "podman" if any(each.engine == "podman" for each in launches) else None, uid, outside
+        ),
         breaks=(Outcome("write", said.path),),
         shows=(Outcome("write", said.path),),
     )
@@ -305,22 +307,3 @@ def _refused_for_a_sub_uid(
 def _holds(launch: Launched, path: str) -> bool:
     """Whether a path lies on one of the launch's bind mounts."""
     return any(f"{path}/".startswith(target.rstrip("/") + "/") for _, target in launch.binds)
-
-
-def _keep_id(engine: str | None) -> tuple[Change, ...]:
-    keep = "podman run --userns=keep-id ...   # your own UID inside and outside"
-    return (
-        Change(
-            title="map your own UID to itself",
-            reach=Reach.CONTAINER,
-            example=(keep, "docker run --userns=host ...   # where the daemon remaps users")
-            if engine != "podman"
-            else (keep,),
-            needs_restart="container",
-        ),
-        Change(
-            title="or give the directory to the mapped user, from inside the namespace",
-            reach=Reach.HOST,
-            example=("podman unshare chown -R 0:0 <directory>",),
-        ),
-    )

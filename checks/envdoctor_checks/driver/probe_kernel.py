@@ -35,9 +35,10 @@ def kernel_module(host: Host) -> KernelModule:
     """The loaded module's release and flavour."""
     path = "/proc/driver/nvidia/version"
     told = host.text(path)
-    release = (host.text("/sys/module/nvidia/version") or "").strip() or None
-    if release is None and told:
-        release = release_in(told)
+    loaded = (host.text("/sys/module/nvidia/version", 256) or "").strip() or told or ""
+    release = release_in(loaded)
+    if release is None and loaded:
+        raise CouldNotLook(f"{path} and /sys/module/nvidia/version name no release")
     source = Source("file", path if told else "/sys/module/nvidia/version")
     return KernelModule(release=release, flavour=flavour_in(told), source=source)
 
@@ -87,11 +88,17 @@ def _pci_device(host: Host, address: str) -> PciDevice:
     device_class = (host.text(f"{folder}/class") or "").strip()[:6]
     return PciDevice(
         address=address,
-        device_id=(host.text(f"{folder}/device") or "").strip().removeprefix("0x").lower(),
+        device_id=_device_id(host.text(f"{folder}/device", 64) or ""),
         kind=PCI_KINDS.get(device_class, "other"),
         kernel_driver=driver,
         name=_model(host, address),
     )
+
+
+def _device_id(text: str) -> str:
+    """``0x2330`` as PCI tables write it; empty where it is none, as of a device that has left the bus."""
+    found = re.match(r"0x([\da-fA-F]{4})\s*$", text)
+    return found[1].lower() if found else ""
 
 
 def _model(host: Host, address: str) -> str | None:

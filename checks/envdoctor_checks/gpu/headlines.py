@@ -54,12 +54,24 @@ def applies(
 
 
 @check.headline
-def memory_row(memory: GpuMemory) -> Iterator[Headline]:
-    """How much of the GPUs' memory is free."""
-    if memory.gpus:
-        told = Counter(
-            f"{(row.total - row.used) / 1024:.0f} of {row.total / 1024:.0f} GiB" for row in memory.gpus
-        )
+def instances_row(instances: MigInstances, devices: GpuDevices | None) -> Iterator[Headline]:
+    """What CUDA gets in place of a whole GPU: ``3g.40gb (40 GiB) of NVIDIA H100 80GB HBM3``."""
+    models = {str(each.index): each.name for each in devices.devices} if devices else {}
+    told = Counter(
+        f"{each.name}{f' ({each.memory / 1024:.0f} GiB)' if each.memory else ''} of {models.get(each.gpu, each.gpu)}"
+        for each in instances.instances
+    )
+    if told:
+        rows = (f"{count} x {row}" if count > 1 else row for row, count in told.items())
+        yield Headline("MIG instance" if told.total() == 1 else "MIG instances", ", ".join(rows), 22)
+
+
+@check.headline
+def memory_row(memory: GpuMemory, modes: GpuModes | None) -> Iterator[Headline]:
+    """How much of the GPUs' memory is free; that of a GPU in MIG mode belongs to its instances."""
+    whole = [row for row in memory.gpus if modes is None or row.gpu not in modes.in_mig]
+    if whole:
+        told = Counter(f"{(row.total - row.used) / 1024:.0f} of {row.total / 1024:.0f} GiB" for row in whole)
         free = (f"{row} on each of {count} GPUs" if count > 1 else row for row, count in told.items())
         yield Headline("GPU memory free", ", ".join(free), 41)
 

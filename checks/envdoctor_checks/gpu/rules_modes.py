@@ -48,6 +48,9 @@ MODE_DETAIL = (
     "CUDA and a second rank on the same GPU included; in mode PROHIBITED it gives none. Clusters set it on purpose."
 )
 
+MPS = "nvidia-cuda-mps-server"
+"""The one process that an exclusive GPU lets in so that others share it: NVIDIA's way to run MPS."""
+
 
 def _default_mode(label: str | None) -> Run:
     which = f" -i {label}" if label else ""
@@ -75,10 +78,14 @@ def compute_mode_exclusive(
     if modes.source.kind == "text":
         return  # without an error that somebody met, the mode is as it should be
     taken = {each.gpu: each for each in processes.processes if not each.graphics} if processes else {}
+    shared = (
+        {each.gpu for each in processes.processes if (each.name or "").endswith(MPS)} if processes else set()
+    )
     shut = [
         each
         for each in modes.gpus
-        if each.compute == "prohibited" or (each.compute != "default" and each.gpu in taken)
+        if each.compute == "prohibited"
+        or (each.compute != "default" and each.gpu in taken and each.gpu not in shared)
     ]
     for each in shut:
         holder = taken.get(each.gpu)

@@ -28,6 +28,8 @@ from envdoctor_checks.host.facts import (
 
 LIMITS = "/proc/self/limits"
 LIMIT = r"(?m)^Max (locked memory|open files|processes) +(\d+|unlimited) +(\d+|unlimited)\b"
+LISTED = r"\d{1,9}(-\d{1,9})?(,\d{1,9}(-\d{1,9})?)*"
+"""Numbers of processors, ``0-3,8``."""
 SHM = "/dev/shm"
 
 
@@ -145,7 +147,7 @@ def processors(host: Host) -> CpuAffinity:
     """The affinity mask against the processors that are online."""
     allowed = re.search(r"^Cpus_allowed_list:\s*(\S+)$", host.text("/proc/self/status") or "", re.MULTILINE)
     online = (host.text("/sys/devices/system/cpu/online") or "").strip()
-    if allowed is None or not online:
+    if allowed is None or not re.fullmatch(LISTED, online) or not re.fullmatch(LISTED, allowed[1]):
         raise CouldNotLook(
             "/proc/self/status or /sys/devices/system/cpu/online does not tell", "mount /proc and /sys"
         )

@@ -2,14 +2,11 @@
 
 from envdoctor_checks.driver.tables import cuda_floors
 from envdoctor_checks.kernel import (  # noqa: F401 # importing registers
+    headlines_for,
     messages_cache,
     messages_compilers,
     messages_cuda,
     messages_triton,
-    probe_caches,
-    probe_compile,
-    probe_files,
-    probe_releases,
     read,
     rules_assembler,
     rules_caches,
@@ -18,9 +15,14 @@ from envdoctor_checks.kernel import (  # noqa: F401 # importing registers
     rules_cuda,
     rules_driver,
     rules_entries,
+    rules_for,
+    rules_for_compiling,
     rules_host_compiler,
     rules_parts,
+    rules_rates,
+    rules_smoke,
     rules_triton,
+    views,
 )
 from envdoctor_checks.kernel.check import check
 from envdoctor_checks.kernel.tables import toolchains, triton
@@ -30,5 +32,7 @@ for _table in (toolchains, triton):
     check.table(_table)
 for _borrowed in (companions, cuda_floors, package_indexes):
     check.table(_borrowed)  # their own checks may be absent; loaded once whoever registers them
+
+check.later("probe_caches", "probe_compile", "probe_files", "probe_for", "probe_releases", "probe_smoke")
 
 __all__ = ["check"]

@@ -87,10 +87,10 @@ def compile_workers_hang(
     spawned = SetVariable(
         name="TORCHINDUCTOR_WORKER_START",
         value="spawn",
-        why="start the workers anew instead of forking a process that has threads (torch 2.4 and later; 2.6 starts them through a subprocess by itself)",
+        why="start the workers anew instead of forking a process that has threads (newer releases of torch start them through a process of their own by themselves)",
     )
     newer = Install(
-        ("torch>=2.6",), why="its compile workers are no longer forked from the program by default"
+        ("torch",), why="in newer releases the compile workers are no longer forked from the program"
     )
     ask = Ask(
         command="py-spy dump --native --pid <the worker's pid>",
@@ -127,13 +127,14 @@ def compile_failed(
         title="what was compiled here cannot be loaded",
         severity=use.severity if noexec else at_least_warning(use),
         evidence=(said_by(stages, stage), *use.evidence),
-        remedies=(_watch('python -c "import tempfile; print(tempfile.gettempdir())"'),),
+        remedies=(compiler_words('python -c "import tempfile; print(tempfile.gettempdir())"'),),
         breaks=() if noexec else (TOOLCHAIN,),
         shows=(TOOLCHAIN,),
     )
 
 
-def _watch(*commands: str) -> Run:
+def compiler_words(*commands: str) -> Run:
+    """The compiler's own log, or what else shows more."""
     return Run(
         title="see what the compiler itself says",
         commands=commands
@@ -188,7 +189,7 @@ def _said(
         remedies = (ONE_THREAD, EAGER)
     else:
         title = "compiling a kernel failed"
-        remedies = (_watch(), EAGER)
+        remedies = (compiler_words(), EAGER)
     yield Finding(
         title=title,
         detail="The compiler's own words stand above this line; none of them is a cause that we know.",

@@ -14,12 +14,18 @@ SEARCHED = "LD_DEBUG=libs python -c 'import torch' 2>&1 | grep -E 'find library=
 """What shows which file the loader takes, and by which rule."""
 
 
-def without(entries: Entries, foreign: Iterable[str], why: str = "") -> tuple[Remedy, ...]:
-    """Take the folders that supply foreign copies out of LD_LIBRARY_PATH; the whole variable where nothing else is in it."""
-    drop = tuple(dict.fromkeys(foreign))
+def without(
+    entries: Entries, foreign: Iterable[str], why: str = "", proven: tuple[str, ...] | None = None
+) -> tuple[Remedy, ...]:
+    """Take the folders that supply foreign copies out of LD_LIBRARY_PATH; the whole variable where nothing else is in it.
+
+    `proven`: the elements that make the difference, where the model of the loader has said (`what_if.proven`).
+    """
+    drop = tuple(dict.fromkeys(foreign if proven is None else proven))
     if not drop:
         return ()
-    rest = [each for each in entries.entries if each not in drop and each not in entries.of_cuda()]
+    useless = entries.of_cuda() if proven is None else ()
+    rest = [each for each in entries.entries if each not in drop and each not in useless]
     if not any(rest):
         return (UnsetVariable(VARIABLE, why=why, verify=IMPORT_AGAIN),)
     return tuple(DropPathEntry(VARIABLE, each, why=why, verify=IMPORT_AGAIN) for each in drop)

@@ -5,9 +5,6 @@ from envdoctor_checks.libraries import (  # noqa: F401 # importing registers
     knowledge,
     messages,
     messages_programs,
-    probe,
-    probe_loader,
-    probe_wheels,
     read,
     resolving,
     rules_cudnn,
@@ -21,7 +18,10 @@ from envdoctor_checks.libraries import (  # noqa: F401 # importing registers
     rules_runtimes,
     rules_shadowed,
     rules_shared,
+    rules_symbols,
 )
 from envdoctor_checks.libraries.check import check
+
+check.later("probe", "probe_loader", "probe_wheels")
 
 __all__ = ["check"]

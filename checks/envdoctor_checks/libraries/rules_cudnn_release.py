@@ -28,9 +28,11 @@ from envdoctor_checks.libraries.facts import (
     SearchPath,
     SubLibraryMismatch,
 )
+from envdoctor_checks.libraries.facts_loader import LoaderPredictions
 from envdoctor_checks.libraries.knowledge import Knowledge
 from envdoctor_checks.libraries.names import stem_of
 from envdoctor_checks.libraries.owners import Around
+from envdoctor_checks.libraries.what_if import proven, worthwhile
 from envdoctor_checks.python.facts import Distributions
 from envdoctor_checks.torch.facts import TorchBuild, TorchRequirements
 
@@ -47,6 +49,7 @@ def cudnn_too_old(
     installed: Distributions | None,
     variables: Variables | None,
     path: SearchPath | None,
+    predicted: LoaderPredictions | None,
 ) -> Findings:
     """The cuDNN that is loaded is older than the one that the program was built for."""
     if stem_of(f"{said.library}.so") != "libcudnn" or said.compiled is None or said.found is None:
@@ -54,7 +57,8 @@ def cudnn_too_old(
     if compare_releases(said.found, said.compiled) >= 0:
         return
     entries = entries_of(variables, path)
-    foreign = entries.of_cuda()
+    left_out = proven(predicted, said.library, said)
+    foreign = entries.of_cuda() if left_out is None else left_out
     around = Around(know, build, wanted, installed)
     yield Finding(
         title=f"cuDNN {said.found} is loaded, and this build needs {said.compiled}",
@@ -65,7 +69,7 @@ def cudnn_too_old(
         + ("LD_LIBRARY_PATH names folders of CUDA libraries, which come first." if foreign else ""),
         evidence=(said.evidence(), *((entries.evidence(),) if entries.entries else ())),
         remedies=(
-            *without(entries, foreign, "let torch take its own cuDNN"),
+            *without(entries, foreign, "let torch take its own cuDNN", left_out),
             *_newer(around, said.compiled, said.found),
         ),
         # Where LD_LIBRARY_PATH supplies it, that is the cause, and an old cuDNN what it leads to.
@@ -104,7 +108,7 @@ def _no_engine(
     entries = entries_of(variables, path)
     if old is None:
         if not mapped and not entries.of_cuda():
-            yield _perhaps_old(said)
+            yield _perhaps_old(said, variables)
         return
     foreign = [entry for entry in (entries.supplying(old.path),) if entry]
     yield Finding(
@@ -122,8 +126,11 @@ def _no_engine(
     )
 
 
-def _perhaps_old(said: NoEngine) -> Finding:
+def _perhaps_old(said: NoEngine, variables: Variables | None) -> Finding:
     """The message alone has other causes: a lack of memory, an operation that this GPU cannot do."""
+    unset = UnsetVariable(
+        "LD_LIBRARY_PATH", why="if it names folders of CUDA libraries, torch then takes its own"
+    )
     show = "grep -o '/[^ ]*libcudnn[^ ]*' /proc/PID/maps | sort -u"
     return Finding(
         title="cuDNN found no engine for an operation: it may be an older one than torch was built with",
@@ -133,11 +140,7 @@ def _perhaps_old(said: NoEngine) -> Finding:
         detail="cuDNN says so where none of its engines fits: it is too old, the GPU's memory does not suffice for "
         "the workspace, or the GPU cannot do this operation in this data type.",
         evidence=(said.evidence(),),
-        remedies=(
-            UnsetVariable(
-                "LD_LIBRARY_PATH", why="if it names folders of CUDA libraries, torch then takes its own"
-            ),
-        ),
+        remedies=worthwhile((unset,), variables),
         shows=(KERNELS,),
         asks=(
             Ask(show, "which cuDNN the process has loaded"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from envdoctor.api import (
+    Ask,
     AskAdministrator,
     Change,
     Confidence,
@@ -84,14 +85,15 @@ def library_corrupt(
             detail=f"{path} is not the file that the wheel brought. The loader gives up at such a file and does not "
             "look for another. A full disk or an interrupted copy leaves files like that.",
             evidence=(wheels.shows("damaged file", f"{path}: {problem}"),),
-            remedies=(around.reinstall(owner, why="it replaces the damaged file"), _space(path)),
+            remedies=(around.reinstall(owner, why="it replaces the damaged file"),),
+            asks=(_space(path),),
             breaks=(library(name), imports("torch")) if needed and not works else (library(name),),
         )
 
 
-def _space(path: str) -> Run:
+def _space(path: str) -> Ask:
     """What to look at before writing the file again."""
-    return Run("see whether the disk is full", (f"df -h {path.rpartition('/')[0]}",), Reach.SHELL)
+    return Ask(f"df -h {path.rpartition('/')[0]}", "whether the disk is full")
 
 
 @library_corrupt.sign
@@ -139,6 +141,7 @@ def _refused(
         remedies=_replace(said, around, row.distribution if row else None, driver),
         breaks=broken_by(said.quote, name),
         shows=(library(name), *failed(said.quote, name)),
+        asks=(Ask(f"ls -lL {said.path}; file -L {said.path}", "what the file is"), _space(said.path)),
     )
 
 
@@ -151,17 +154,15 @@ def _meaning(problem: str) -> str:
 
 
 def _replace(said: BadLibraryFile, around: Around, owner: str | None, driver: bool) -> tuple[Remedy, ...]:
-    show = Run("see what the file is", (f"ls -lL {said.path}; file -L {said.path}",), Reach.SHELL)
     if driver:
         return (
             Change(
                 "take the driver's libraries out of the image: the container engine mounts the host's",
                 Reach.CONTAINER,
             ),
-            show,
         )
     if owner is not None:
-        return (around.reinstall(owner, why="it replaces the damaged file"), _space(said.path))
+        return (around.reinstall(owner, why="it replaces the damaged file"),)
     package = re.search(r"site-packages/([\w-]+)", said.path)
     if package:
         return (
@@ -170,10 +171,8 @@ def _replace(said: BadLibraryFile, around: Around, owner: str | None, driver: bo
                 (f"python -m pip install --force-reinstall --no-deps --no-cache-dir {package[1]}",),
                 Reach.ENVIRONMENT,
             ),
-            _space(said.path),
         )
     return (
-        show,
         Change(
             f"install the package that owns {said.path} anew", Reach.HOST, example=(f"dpkg -S {said.path}",)
         ),

@@ -32,9 +32,10 @@ from envdoctor_checks.libraries.facts import (
     UndefinedSymbol,
 )
 from envdoctor_checks.libraries.knowledge import Knowledge
-from envdoctor_checks.libraries.names import family_of, is_cuda, provider_of, soname_major, stem_of
-from envdoctor_checks.libraries.owners import Around, broken_by, failed
-from envdoctor_checks.python.facts import CondaPackages, Distributions
+from envdoctor_checks.libraries.names import family_of, is_cuda, provider_of, stem_of
+from envdoctor_checks.libraries.owners import Around, failed
+from envdoctor_checks.libraries.what_if import worthwhile
+from envdoctor_checks.python.facts import Distributions
 from envdoctor_checks.torch.facts import TorchBuild, TorchRequirements
 
 KERNELS = Outcome("kernel-on-gpu")
@@ -45,6 +46,7 @@ def mixed_copies(
     loaded: LoadedLibraries,
     path: SearchPath | None,
     mismatch: tuple[SubLibraryMismatch, ...],
+    variables: Variables | None,
 ) -> Findings:
     """Libraries that belong together come from two installs of different releases."""
     mapped, entries = copies_of((), None, loaded), entries_of(None, path)
@@ -54,7 +56,7 @@ def mixed_copies(
         if family in said and any(entries.supplying(copy.path) for copy in parts):
             continue  # LD_LIBRARY_PATH is what mixes them, and the message says that it fails
         if is_cuda(family) and _from_two(parts) and len({copy.library for copy in parts}) > 1:
-            yield _mixed(family, parts, (), Confidence.LIKELY)
+            yield _mixed(family, parts, (), Confidence.LIKELY, (), variables)
 
 
 def _from_two(parts: tuple[Copy, ...]) -> bool:
@@ -91,10 +93,10 @@ def _symbol_between_parts(
     asker = Copy(said.wanted_by, said.wanted_by, True)
     parts = of_family((asker, *copies), stem)
     if family_of(asker.library) == family_of(stem) and _two_releases(asker, parts, wanted):
-        yield _mixed(family_of(stem), parts, (said.evidence(),), Confidence.CERTAIN, (wanted,))
+        yield _mixed(family_of(stem), parts, (said.evidence(),), Confidence.CERTAIN, (wanted,), variables)
         return
     if _opened_by_the_wheel(said, asker, stem, installed):
-        yield _mixed(family_of(stem), (asker,), (said.evidence(),), Confidence.LIKELY, (wanted,))
+        yield _mixed(family_of(stem), (asker,), (said.evidence(),), Confidence.LIKELY, (wanted,), variables)
         return
     foreign = [
         each
@@ -103,7 +105,7 @@ def _symbol_between_parts(
     ]
     if foreign and in_wheel(said.wanted_by):
         found = tuple(copy for copy in copies if copy.library == stem)
-        yield _mixed(stem, (asker, *found), (said.evidence(),), Confidence.CERTAIN, (wanted,))
+        yield _mixed(stem, (asker, *found), (said.evidence(),), Confidence.CERTAIN, (wanted,), variables)
 
 
 def _opened_by_the_wheel(
@@ -152,7 +154,7 @@ def _mismatch_between_parts(
     certain = _from_two(parts)
     if certain or (said.compiled is None and not parts and not entries.of_cuda()):
         confidence = Confidence.CERTAIN if certain else Confidence.LIKELY
-        finding = _mixed(said.library, parts, (said.evidence(),), confidence)
+        finding = _mixed(said.library, parts, (said.evidence(),), confidence, (), variables)
         yield msgspec.structs.replace(
             finding, remedies=(*_agree(around, said.library, system), *finding.remedies)
         )
@@ -164,6 +166,7 @@ def _mixed(
     message: tuple[Evidence, ...],
     confidence: Confidence,
     names: tuple[str, ...] = (),
+    variables: Variables | None = None,
 ) -> Finding:
     """`message`: what was printed because of it; without one it is a danger and not yet a failure."""
     places = _installs(parts) if _from_two(parts) else ()
@@ -177,7 +180,7 @@ def _mixed(
         detail=f"The libraries of {family} call one another's private functions and must be of one release. Which file "
         "each name leads to is decided one by one, by run paths, LD_LIBRARY_PATH, the cache and what is loaded already.",
         evidence=(*message, *(copy.evidence for copy in _one_per_place(parts) if copy.evidence)),
-        remedies=_keep_one(parts, places),
+        remedies=worthwhile(_keep_one(parts, places), variables) or (ANEW,),
         breaks=broken if message else (),
         shows=broken if message else (),
         asks=() if confidence is Confidence.CERTAIN else (Ask(SEARCHED, "which file each name leads to"),),
@@ -200,6 +203,13 @@ def _one_per_place(parts: tuple[Copy, ...]) -> tuple[Copy, ...]:
     return tuple(first.values())[:4]
 
 
+ANEW = Run(
+    "make a new environment from one source of packages, or reinstall this library's package in the old one",
+    ("conda create -n fresh python=3.11  # then install torch from one channel only",),
+    Reach.ENVIRONMENT,
+)
+
+
 def _keep_one(parts: tuple[Copy, ...], places: tuple[str, ...]) -> tuple[Remedy, ...]:
     """Keep the wheels' copies where there are some; in one folder, install the package anew."""
     foreign = [copy.folder for copy in parts if not in_wheel(copy.path)]
@@ -219,13 +229,7 @@ def _keep_one(parts: tuple[Copy, ...], places: tuple[str, ...]) -> tuple[Remedy,
         return (
             UnsetVariable("LD_LIBRARY_PATH", why="if it names folders of CUDA libraries, they come first"),
         )
-    return (
-        Run(
-            "make a new environment from one source of packages, or reinstall this library's package in the old one",
-            ("conda create -n fresh python=3.11  # then install torch from one channel only",),
-            Reach.ENVIRONMENT,
-        ),
-    )
+    return (ANEW,)
 
 
 def _agree(around: Around, family: str, system: SystemPackages | None) -> tuple[Remedy, ...]:
@@ -245,126 +249,5 @@ def _agree(around: Around, family: str, system: SystemPackages | None) -> tuple[
             (f"apt-get remove {names}",),
             Reach.HOST,
             needs_root=True,
-        ),
-    )
-
-
-@check.rule
-def duplicate_soname(loaded: LoadedLibraries) -> Findings:
-    """Two files with one SONAME are in one process, or the copy that was loaded first serves everyone."""
-    by_name: dict[str, dict[str, None]] = {}
-    for file in loaded.files:
-        major = soname_major(file.path)
-        if major is not None and is_cuda(file.library):
-            by_name.setdefault(f"{file.library}.so.{major}", {})[file.path] = None
-    for soname, paths in by_name.items():
-        if len(paths) > 1:
-            yield _twice(loaded, soname, tuple(paths))
-
-
-def _twice(loaded: LoadedLibraries, soname: str, paths: tuple[str, ...]) -> Finding:
-    return Finding(
-        title=f"{soname} is loaded twice: from {' and '.join(path.rpartition('/')[0] for path in paths)}",
-        subject=f"library:{soname}",
-        severity=Severity.NOTE,
-        detail="Files that are opened by their paths are loaded side by side even where their SONAME is the same. "
-        "Each has its own state; later requests by name get the one that was loaded first.",
-        evidence=tuple(loaded.shows("mapped", path) for path in paths),
-        remedies=(Change("keep one of the two installs", Reach.ENVIRONMENT),),
-    )
-
-
-@duplicate_soname.sign
-def _first_one_wins(
-    said: UndefinedSymbol,
-    seen: tuple[LibrarySeen, ...],
-    loaded: LoadedLibraries | None,
-    build: TorchBuild | None,
-) -> Findings:
-    """A library of torch's own, which its run path leads to the right copy, found another one: it was loaded already."""
-    wanted = provider_of(said.symbol, said.version)
-    asker = (said.wanted_by or "").rpartition("/")[2]
-    if wanted is None or said.version is None or (stem_of(wanted) or wanted) == "libnccl":
-        return
-    stem = stem_of(wanted) or wanted
-    mapped = tuple(copy for copy in copies_of(seen, None, loaded) if copy.mapped and copy.library == stem)
-    twice = len({copy.path for copy in mapped}) > 1
-    if not twice and not asker.startswith(("libtorch", "libc10")):
-        return
-    yield Finding(
-        title=f"another {stem} was loaded before torch's own, and serves {asker or 'everyone'} as well",
-        subject=f"library:{stem}",
-        confidence=Confidence.CERTAIN if twice else Confidence.LIKELY,
-        detail="A name that is loaded already is not searched for again. torch's libraries carry a run path to their "
-        f"own {stem}, so a wrong one can only come from LD_PRELOAD or from a module that was imported before torch.",
-        evidence=(said.evidence(), *(copy.evidence for copy in mapped if copy.evidence)),
-        remedies=(
-            Change(
-                "import torch before any other package that loads CUDA libraries",
-                Reach.ENVIRONMENT,
-                example=("import torch  # first",),
-            ),
-            UnsetVariable("LD_PRELOAD", why="if it names a CUDA library"),
-            UnsetVariable(
-                "LD_LIBRARY_PATH",
-                why="if it names folders of CUDA libraries, what is imported first takes them from there",
-            ),
-        ),
-        breaks=broken_by(said.quote, wanted),
-        shows=(library(wanted), *failed(said.quote, wanted)),
-        asks=(
-            Ask(
-                "grep -o '/[^ ]*" + stem + "[^ ]*' /proc/PID/maps | sort -u",
-                "which copies the process has loaded",
-            ),
-        ),
-    )
-
-
-@check.rule
-def undefined_symbol(
-    said: UndefinedSymbol,
-    know: Knowledge,
-    build: TorchBuild | None,
-    wanted: TorchRequirements | None,
-    installed: Distributions | None,
-    variables: Variables | None,
-    path: SearchPath | None,
-    conda: CondaPackages | None,
-) -> Findings:
-    """The copy of a CUDA library that was found lacks a symbol: it is of another release than was meant."""
-    provider = provider_of(said.symbol, said.version)
-    if provider is None:
-        return
-    stem = stem_of(provider) or provider
-    around = Around(know, build, wanted, installed)
-    row = around.owner(provider)
-    whose = (said.wanted_by or "a library").rpartition("/")[2]
-    nccl = stem == "libnccl"  # which has a check of its own
-    named = bool(entries_of(variables, path).of_cuda()) or (
-        conda is not None and conda.package("cudatoolkit") is not None
-    )
-    yield Finding(
-        title=f"the {stem} that was found lacks {said.symbol or 'the version'} that {whose} needs: it is of another release",
-        subject=f"library:{stem}",
-        confidence=Confidence.POSSIBLE if nccl else Confidence.LIKELY,
-        detail=f"{whose} was found and loaded; a file that bears the name {provider} was found as well, and is not the "
-        "one that it was built with. An older copy comes from LD_LIBRARY_PATH, from a wheel that another package "
-        "changed, or was loaded by something imported earlier.",
-        evidence=(said.evidence(),),
-        remedies=(
-            UnsetVariable(
-                "LD_LIBRARY_PATH",
-                why=f"if it names folders of CUDA libraries, one of them holds another {stem}",
-            ),
-            *((around.reinstall(row.distribution, why="the release that torch asks for"),) if row else ()),
-        ),
-        breaks=()
-        if nccl or named
-        else broken_by(said.quote, provider),  # another rule names where it comes from
-        shows=broken_by(said.quote, provider),
-        asks=(
-            Ask("echo $LD_LIBRARY_PATH", "whether it names folders of CUDA libraries"),
-            Ask(f"ldd {said.wanted_by or 'FILE'} | grep {stem}", "which file the loader takes"),
         ),
     )

@@ -26,8 +26,10 @@ from envdoctor_checks.libraries.advice import VARIABLE
 from envdoctor_checks.libraries.check import check
 from envdoctor_checks.libraries.clues import entries_of, normal
 from envdoctor_checks.libraries.facts import LibraryNotFound, SearchPath, VersionNotFound
+from envdoctor_checks.libraries.facts_loader import LoaderPredictions
 from envdoctor_checks.libraries.owners import failed
 from envdoctor_checks.libraries.tables import Runtimes
+from envdoctor_checks.libraries.what_if import proven
 
 IN_CONDA = re.compile(r"(?P<prefix>/\S*?(?:conda|mamba|miniforge)[^/]*(?:/envs/[^/]+|/[^/]+)?)/lib/")
 GL = {
@@ -95,6 +97,7 @@ def libstdcxx_too_old(
     table: Runtimes,
     variables: Variables | None,
     path: SearchPath | None,
+    predicted: LoaderPredictions | None,
 ) -> Findings:
     """The libstdc++ that is found lacks a version that a binary needs."""
     if not said.version.startswith(("GLIBCXX_", "CXXABI_")):
@@ -118,7 +121,9 @@ def libstdcxx_too_old(
         + "libstdc++ is compatible with older programs, so the newest one on the machine serves all; conda "
         "environments bring their own, which must come before the system's.",
         evidence=(said.evidence(), *((entries.evidence(),) if entries.entries else ())),
-        remedies=tuple(_newer_libstdcxx(said, entry, gcc)),
+        remedies=tuple(
+            _newer_libstdcxx(said, entry, gcc, proven(predicted, "libstdc++.so.6", said, said.library))
+        ),
         breaks=(library("libstdc++.so.6"), *failed(said.quote, "libstdc++.so.6")),
         shows=(library("libstdc++.so.6"), *failed(said.quote, "libstdc++.so.6")),
     )
@@ -149,11 +154,13 @@ def _no_libstdcxx(said: LibraryNotFound) -> Findings:
     )
 
 
-def _newer_libstdcxx(said: VersionNotFound, entry: str | None, gcc: str | None) -> Iterator[Remedy]:
-    if entry is not None:
-        yield DropPathEntry(
-            VARIABLE, entry, why="the environment's or the program's own libstdc++ is then found"
-        )
+def _newer_libstdcxx(
+    said: VersionNotFound, entry: str | None, gcc: str | None, left_out: tuple[str, ...] | None
+) -> Iterator[Remedy]:
+    drop = ((entry,) if entry is not None else ()) if left_out is None else left_out
+    for each in drop:
+        why = "the environment's or the program's own libstdc++ is then found"
+        yield DropPathEntry(VARIABLE, each, why=why)
     conda = IN_CONDA.search(normal(said.wanted_by or "")) or IN_CONDA.search(said.quote)
     floor = f">={gcc}" if gcc else ""
     if conda is not None:

@@ -11,12 +11,13 @@ from envdoctor.api import (
     Finding,
     Findings,
     Outcome,
+    Remedy,
     Severity,
     Variables,
     library,
 )
 from envdoctor.tables import compare_releases
-from envdoctor_checks.libraries.advice import SEARCHED, without
+from envdoctor_checks.libraries.advice import SEARCHED, with_folder, without
 from envdoctor_checks.libraries.check import check
 from envdoctor_checks.libraries.clues import (
     Copy,
@@ -41,9 +42,11 @@ from envdoctor_checks.libraries.facts import (
     WheelFile,
     WheelFiles,
 )
+from envdoctor_checks.libraries.facts_loader import LoaderPredictions
 from envdoctor_checks.libraries.knowledge import Knowledge
 from envdoctor_checks.libraries.names import file_version, is_cuda, provider_of, stem_of
 from envdoctor_checks.libraries.owners import Around, broken_by, failed
+from envdoctor_checks.libraries.what_if import proven
 from envdoctor_checks.python.facts import Distributions
 from envdoctor_checks.torch.facts import TorchBuild, TorchImport
 
@@ -59,6 +62,8 @@ def shadowed_by_ld_library_path(
     copies: LibraryCopies | None,
     imported: TorchImport | None,
     undefined: tuple[UndefinedSymbol, ...],
+    path: SearchPath | None,
+    predicted: LoaderPredictions | None,
 ) -> Findings:
     """LD_LIBRARY_PATH puts a foreign copy of a CUDA library before the one that torch brought."""
     for look in trace.lookups:
@@ -74,7 +79,10 @@ def shadowed_by_ld_library_path(
         blamed = any(
             provider_of(each.symbol, each.version) in (look.name, stem_of(look.name)) for each in undefined
         )
-        yield _taken(trace, look, own, version, blamed, imported)
+        broke = blamed and imported is not None and not imported.ok
+        entries = entries_of(None, path)
+        left_out = proven(predicted, look.name, took=look.found)
+        yield _taken(trace, look, own, version, broke, _own_copy(look, own, entries, left_out))
 
 
 def _is_copy(file: WheelFile, soname: str) -> bool:
@@ -83,20 +91,29 @@ def _is_copy(file: WheelFile, soname: str) -> bool:
     )
 
 
+def _own_copy(
+    look: Lookup, own: WheelFile, entries: Entries, left_out: tuple[str, ...] | None
+) -> tuple[Remedy, ...]:
+    """Let the loader take the wheel's: without the folder, or, where it finds none then, before it."""
+    folder = (look.found or "").rpartition("/")[0]
+    known = entries if folder in entries.entries else Entries((folder,), True)
+    why = f"the loader then takes {own.distribution}'s"
+    first = with_folder(own.path.rpartition("/")[0], f"let the loader find {own.distribution}'s first")
+    return without(known, (folder,), why, left_out) or (first,)
+
+
 def _taken(
     trace: LoaderTrace,
     look: Lookup,
     own: WheelFile,
     version: str | None,
-    blamed: bool,
-    imported: TorchImport | None,
+    broke: bool,
+    remedies: tuple[Remedy, ...],
 ) -> Finding:
     """The loader was seen to take it: an error where a symbol is missing in it, a note where it is the same release."""
-    broke = blamed and imported is not None and not imported.ok
     same = version is not None and own.version.startswith(version)
     severity = Severity.ERROR if broke else Severity.NOTE if same else Severity.WARNING
     folder = (look.found or "").rpartition("/")[0]
-    entries = Entries((folder,), True)
     return Finding(
         title=f"LD_LIBRARY_PATH supplies {look.name} {version or ''} from {folder}, before {own.distribution} {own.version}".replace(
             "  ", " "
@@ -106,7 +123,7 @@ def _taken(
         detail=f"{look.wanted_by or 'A library'} has no run path that the loader asks before LD_LIBRARY_PATH, so it got "
         f"{look.found} and not {own.path}, which it was built with.",
         evidence=(trace.shows("loader took", look.found), Evidence("own copy", own.path)),
-        remedies=without(entries, (folder,), f"the loader then takes {own.distribution}'s"),
+        remedies=remedies,
         breaks=(library(look.name), Outcome("import", "torch")) if broke else (),
         shows=(Outcome("import", "torch"),) if broke else (),
     )
@@ -121,22 +138,26 @@ def _symbol_from_search_path(
     copies: LibraryCopies | None,
     loaded: LoadedLibraries | None,
     build: TorchBuild | None,
+    predicted: LoaderPredictions | None,
 ) -> Findings:
     wanted = provider_of(said.symbol, said.version)
     entries = entries_of(variables, path)
     if wanted is None or not entries.entries or (stem_of(wanted) or wanted) == "libnccl":
         return
+    left_out = proven(predicted, wanted, said)
+    if left_out == ():
+        return  # the loader takes the same file without the variable
     known = [copy for copy in copies_of(seen, copies, loaded) if same_library(copy, wanted)]
     proof = next((copy for copy in known if entries.supplying(copy.path)), None)
     own_folder = entries.supplying(said.wanted_by) if said.wanted_by else None
     guarded = _guarded(said.wanted_by, build)
-    foreign = tuple(filter(None, (entries.supplying(proof.path) if proof else None, own_folder)))
+    foreign = left_out or tuple(filter(None, (entries.supplying(proof.path) if proof else None, own_folder)))
     if (not foreign and (any(copy.mapped for copy in known) or not entries.of_cuda())) or (
         guarded and not foreign
     ):
         return
     certain = bool(foreign) and not guarded
-    yield _foreign_symbol(said, wanted, entries, foreign or entries.of_cuda(), proof, certain)
+    yield _foreign_symbol(said, wanted, entries, foreign or entries.of_cuda(), proof, certain, left_out)
 
 
 def _guarded(wanted_by: str | None, build: TorchBuild | None) -> bool:
@@ -155,6 +176,7 @@ def _foreign_symbol(
     foreign: tuple[str, ...],
     proof: Copy | None,
     certain: bool,
+    left_out: tuple[str, ...] | None,
 ) -> Finding:
     stem = stem_of(wanted) or wanted
     whose = (said.wanted_by or "a library").rpartition("/")[2]
@@ -169,7 +191,7 @@ def _foreign_symbol(
             entries.evidence(),
             *((proof.evidence,) if proof and proof.evidence else ()),
         ),
-        remedies=without(entries, foreign, "each library then takes the copy that came with it"),
+        remedies=without(entries, foreign, "each library then takes the copy that came with it", left_out),
         breaks=broken_by(said.quote, wanted),
         shows=(library(wanted), *failed(said.quote, wanted)),
         asks=() if certain else (Ask(SEARCHED, "which file the loader takes, and by which rule"),),

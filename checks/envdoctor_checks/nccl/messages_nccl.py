@@ -51,13 +51,15 @@ def version_said(match: re.Match[str]) -> VersionSaid:
 
 
 @check.message(
-    r"Mismatched NCCL version detected ?: rank \d+ (?:has )?version (?P<one>\d+),? rank \d+ (?:has )?version (?P<other>\d+)",
-    needles="mismatched nccl version",
+    r"(?:Mismatched NCCL version detected ?: rank \d+ version (?P<one>\d+) rank \d+ version (?P<other>\d+)"
+    r"|NCCL version mismatch with remote peer \S+ \(local: (?P<local>\d+), remote (?P<remote>\d+)\))",
+    needles=("mismatched nccl version", "nccl version mismatch"),
     sample="NCCL WARN Mismatched NCCL version detected : rank 3 version 21805 rank 0 version 22005",
 )
 def versions_differ(match: re.Match[str]) -> VersionsDiffer:
-    """NCCL compares the number of its release between ranks."""
-    return VersionsDiffer(versions=(_release(int(match["one"])), _release(int(match["other"]))))
+    """NCCL compares the number of its release between ranks; since 2.24 its RAS threads do, too."""
+    pair = (match["one"] or match["local"], match["other"] or match["remote"])
+    return VersionsDiffer(versions=tuple(_release(int(each)) for each in pair))
 
 
 def _release(code: int) -> str:
@@ -79,15 +81,15 @@ def setting_said(match: re.Match[str]) -> SettingSaid:
 
 @check.message(
     r"Invalid value (?P<value>.+?) for (?P<name>NCCL_[A-Z0-9_]+), using default"
-    r"|Unrecognized element token \"(?P<token>[^\"]*)\" when parsing",
-    needles=("invalid value", "unrecognized element token"),
+    r"|Unrecognized (?:element|prefix) token \"[^\"]*\" when parsing \"(?P<whole>[^\"]*)\"",
+    needles=("invalid value", "unrecognized element token", "unrecognized prefix token"),
     sample="n7:31:31 [0] NCCL INFO Invalid value yes for NCCL_P2P_DISABLE, using default 0.",
 )
 def value_refused(match: re.Match[str]) -> ValueRefused:
-    """A number that is none; or a word that a list of algorithms does not have, which ends NCCL."""
+    """A number that is none; or a list of algorithms with a word that NCCL does not have, which ends it."""
     if match["name"]:
         return ValueRefused(value=match["value"], name=match["name"])
-    return ValueRefused(value=match["token"], fatal=True)
+    return ValueRefused(value=match["whole"], fatal=True)
 
 
 PAIR = r"(?:\[\d+\])?(?P<name>[^\s:\[\]]+):(?P<address>[0-9A-Fa-f:.]+)(?:%[^\s<]+)?<\d+>"
@@ -124,7 +126,7 @@ def no_interface(match: re.Match[str]) -> NoInterface:
 
 @check.message(
     HEAD
-    + r"(?:.{0,40}?[Cc]onnect to (?P<address>[^\s<]+)<\d+>(?: on \S+)? (?:failed|returned) ?:? ?(?:\d+ ?\()?(?P<error>[A-Z][a-z][A-Za-z ]+?)"
+    + r"(?:.{0,40}?[Cc]onnect to (?P<address>[^\s<]+)<\d+>(?: on \S+)? (?:failed|returned)(?: with error)? ?:? ?(?:\d+ ?\()?(?P<error>[A-Z][a-z][A-Za-z ]+?)"
     r"|Call to connect (?:returned|failed ?:) (?P<plain>[A-Z][a-z][A-Za-z ]+?))(?=[,.)(]|$| after | errno)",
     needles=("connect to", "call to connect"),
     sample="n8:44:61 [1] misc/socket.cc:50 NCCL WARN Net : Connect to 192.0.2.7<41234> failed : No route to host",
@@ -160,12 +162,12 @@ def network_used(match: re.Match[str]) -> NetworkUsed:
 
 
 @check.message(
-    r"NCCL WARN Error: network (?P<network>\S.*?) not found",
-    needles="error: network",
+    r"NCCL WARN Error: network (?P<network>\S.*?) not found|Failed to initialize any NET plugin",
+    needles=("error: network", "initialize any net plugin"),
     sample="net.cc:720 NCCL WARN Error: network UCX not found.",
 )
 def network_not_found(match: re.Match[str]) -> NetworkNotFound:
-    """What NCCL_NET names."""
+    """What NCCL_NET names; releases since 2.27 do not repeat it."""
     return NetworkNotFound(network=match["network"])
 
 
@@ -196,7 +198,7 @@ def plugin_not_loaded(match: re.Match[str]) -> PluginNotLoaded | None:
 
 
 @check.message(
-    r"Could not find real path of (?P<path>/sys/\S+)",
+    r"Could not find real path of (?P<path>/sys/class/pci_bus/\S+)",
     needles="could not find real path",
     sample="graph/xml.cc:332 NCCL WARN Could not find real path of /sys/class/pci_bus/0000:3b/../../0000:3b:00.0",
 )
@@ -206,9 +208,9 @@ def pci_path_missing(match: re.Match[str]) -> PciPathMissing:
 
 
 @check.message(
-    r"MNNVL\b.{0,60}is available but not (?:working|supported)",
+    r"MNNVL \(cliqueSize \d+\) is available but not working on this system",
     needles="mnnvl",
-    sample="mnnvl.cc:68 NCCL WARN MNNVL (cliqueSize 8) is available but not working on some system. Check the IMEX",
+    sample="n7:31:31 [0] mnnvl.cc:68 NCCL WARN MNNVL (cliqueSize 8) is available but not working on this system.",
 )
 def mnnvl_broken(_match: re.Match[str]) -> MnnvlBroken:
     """NCCL tried to share memory between nodes."""
@@ -296,22 +298,25 @@ def memory_peers_missing(_match: re.Match[str]) -> MemoryPeersMissing:
 
 
 @check.message(
-    r"NCCL (?P<level>INFO|WARN) .*\bcuMem\w*\b.*\b[Hh]ost\b.*(?:\bfail|not supported|unsupported|\bdisabl|\bfall)",
-    needles="cumem",
-    sample="n7:31:31 [0] NCCL INFO cuMem host allocation is not supported, falling back to the older path",
+    r"(?P<falls>cuMem host allocations do not appear to be working)"
+    r"|(?:^|\s)ncclCuMemHostEnable ?\(\)"
+    r"|Error while attaching to shared memory segment /dev/shm/nccl-\S* \(size 0\)",
+    needles=("cumem host allocations", "ncclcumemhostenable", "attaching to shared memory"),
+    sample="n7:31:31 [0] NCCL INFO cuMem host allocations do not appear to be working; falling back to a /dev/shm/ based",
 )
 def cumem_host_failed(match: re.Match[str]) -> CumemHostFailed:
-    """A warning is NCCL's end, an INFO its fallback."""
-    return CumemHostFailed(fatal=match["level"] == "WARN")
+    """It falls back; or it crashed while trying; or one rank fell back alone and takes its peer's buffer for a file."""
+    return CumemHostFailed(fatal=not match["falls"])
 
 
 @check.message(
-    r"^\s*(?:(?P<data>Verification error @ element \d+: val = )|simpleP2P(?: test)?:? failed)",
-    needles=("verification error @", "simplep2p"),
+    r"^\s*(?P<data>Verification error @ element \d+: val = )"
+    r"|NCCL WARN (?:failed to peer with device \d+\(|P2P is disabled between NVLINK connected GPUs)",
+    needles=("verification error @", "failed to peer with", "between nvlink connected"),
     sample="Verification error @ element 3: val = 0.000000, ref = 12.000000",
 )
 def peer_test_failed(match: re.Match[str]) -> PeerTestFailed:
-    """CUDA's sample simpleP2P compares what arrived."""
+    """CUDA's sample simpleP2P compares what arrived; NCCL asks the driver, and then tries."""
     return PeerTestFailed(wrong_data=bool(match["data"]))
 
 

@@ -1,20 +1,19 @@
 """The entry point: importing a module registers what is in it."""
 
 from envdoctor_checks.nccl import (  # noqa: F401 # importing registers
+    group_headlines,
+    headlines,
     messages_nccl,
     messages_torch,
-    probe_names,
-    probe_network,
-    probe_pci,
-    probe_rdma,
-    probe_settings,
-    probe_version,
     read,
+    rules_collective,
     rules_fabric,
+    rules_groups,
     rules_library,
     rules_network,
     rules_peers,
     rules_platform,
+    rules_reach,
     rules_rendezvous,
     rules_transport,
 )
@@ -23,5 +22,15 @@ from envdoctor_checks.nccl.tables import nccl_requirements, nccl_variables
 
 for table in (nccl_variables, nccl_requirements):
     check.table(table)
+
+check.later(
+    "probe_groups",
+    "probe_names",
+    "probe_network",
+    "probe_pci",
+    "probe_rdma",
+    "probe_settings",
+    "probe_version",
+)
 
 __all__ = ["check"]

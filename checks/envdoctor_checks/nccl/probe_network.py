@@ -23,18 +23,44 @@ IFF_UP = 0x1
 
 @check.probe(tier=Tier.QUICK)
 def network_interfaces(host: Host) -> NetworkInterfaces:
-    """What getifaddrs would tell NCCL, from /sys/class/net and /proc/net."""
-    names = host.names(NET)
-    if names is None:
+    """What getifaddrs would tell NCCL, from /sys/class/net and /proc/net.
+
+    /proc/net is that of our own network namespace; /sys is that of whoever mounted it, which after ``unshare -n`` is
+    another one. Where their names differ, only /proc/net counts, and whether an interface is up is not known.
+    """
+    shown = _without_files(host, host.names(NET))
+    names = _names_in_proc(_quiet(host, "/proc/net/dev", TABLE_LIMIT))
+    if shown is None and names is None:
         raise CouldNotLook(f"{NET} is not there: /sys is not mounted")
-    by_index = sorted(names, key=lambda name: (_number(host, f"{NET}/{name}/ifindex"), name))
+    ours = names is None or (shown is not None and set(names) == set(shown))
+    if ours:
+        by_index = sorted(shown or (), key=lambda name: (_number(host, f"{NET}/{name}/ifindex"), name))
+    else:
+        by_index = list(names or ())
     kept = by_index[:MAX_INTERFACES]
     addresses = _addresses(host)
     return NetworkInterfaces(
-        interfaces=tuple(Interface(name, _is_running(host, name), addresses.get(name, ())) for name in kept),
+        interfaces=tuple(
+            Interface(name, _is_running(host, name) if ours else None, addresses.get(name, ()))
+            for name in kept
+        ),
         omitted=len(by_index) - len(kept),
-        source=Source("file", NET),
+        source=Source("file", NET if ours else "/proc/net/dev"),
     )
+
+
+def _names_in_proc(table: str | None) -> tuple[str, ...] | None:
+    """The interfaces of /proc/net/dev, below its two lines of headings; None where it is not there."""
+    if table is None:
+        return None
+    return tuple(line.partition(":")[0].strip() for line in table.splitlines()[2:] if ":" in line)
+
+
+def _without_files(host: Host, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Interfaces are folders; the bonding driver puts its file ``bonding_masters`` beside them."""
+    if names is None or "bonding_masters" not in names:
+        return names
+    return tuple(name for name in names if name != "bonding_masters" or host.exists(f"{NET}/{name}/ifindex"))
 
 
 def _number(host: Host, path: str) -> int:

@@ -12,6 +12,8 @@ from envdoctor_checks.nccl.check import check
 from envdoctor_checks.nccl.facts import NcclSettings, NetPlugin, Setting
 
 MAX_SETTINGS = 1000
+JUDGED = ("NCCL_SOCKET_", "NCCL_NET", "NCCL_IB_", "NCCL_P2P_", "NCCL_CUMEM_", "NCCL_MNNVL_", "NCCL_COMM_ID")
+"""Beginnings of the names that are kept first where there are more than that."""
 SYSTEM_FILE = "/etc/nccl.conf"
 
 
@@ -29,6 +31,8 @@ def nccl_settings(host: Host) -> NcclSettings:
             found += parse_conf(text, path)
         elif path and path == named:
             missing = named
+    if len(found) > MAX_SETTINGS:
+        found.sort(key=lambda each: not each.name.startswith(JUDGED))
     return NcclSettings(
         settings=tuple(found[:MAX_SETTINGS]),
         files=tuple(files),
@@ -56,10 +60,10 @@ def _user_file(host: Host) -> str | None:
 
 
 def parse_conf(text: str, path: str) -> Iterator[Setting]:
-    """The assignments of a conf file as NCCL splits them: at the first ``=``, blanks and quotes kept."""
+    """NCCL's assignments in a conf file as it splits them: at the first ``=``, blanks and quotes kept."""
     for number, line in enumerate(text.split("\n"), 1):
         name, equals, value = line.partition("=")
-        if equals and not line.startswith("#"):
+        if equals and name.startswith("NCCL_"):
             yield Setting(name, value, path, number)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Callable
 
 from envdoctor.api import CouldNotLook, Host, Source, TargetPaths, Tier, Unavailable
 from envdoctor_checks.libraries.facts import LoadedLibraries
@@ -15,6 +16,8 @@ from envdoctor_checks.torch.facts import TorchCuda
 VERSION = re.compile(rb"NCCL version (\d+\.\d+\.\d+)")
 SOUGHT = 16 << 20
 """Bytes from the file's start that are searched where it has no section table: constants come before GPU code."""
+MAX_NAMES = 1 << 20
+"""Bytes of the names of its sections."""
 WHEEL = re.compile(r"nvidia-nccl(?:-cu\d+)?")
 
 
@@ -67,18 +70,20 @@ def version_in(host: Host, path: str) -> str | None:
     return found[1].decode() if found else None
 
 
-def _constants(header: bytes, read_at: object, size: int) -> tuple[int, int]:
+def _constants(header: bytes, read_at: Callable[[int, int], bytes], size: int) -> tuple[int, int]:
     """Offset and length of ``.rodata``; the file's beginning where there is no section table."""
-    if header[:6] != b"\x7fELF\x02\x01" or not callable(read_at):
+    if header[:6] != b"\x7fELF\x02\x01":
         return 0, min(size, SOUGHT)
     (table,) = struct.unpack_from("<Q", header, 40)
     entry, count, names_at = struct.unpack_from("<HHH", header, 58)
-    sections = read_at(table, entry * count)
-    if not table or entry < 64 or len(sections) < entry * count or names_at >= count:
+    damaged = not 0 < table <= size - entry * count or entry < 64 or names_at >= count
+    sections = b"" if damaged else read_at(table, entry * count)
+    if len(sections) < entry * count or damaged:
         return 0, min(size, SOUGHT)
     heads = [struct.unpack_from("<IIQQQQ", sections, entry * index) for index in range(count)]
-    names = read_at(heads[names_at][4], heads[names_at][5])
+    _, _, _, _, names_from, names_long = heads[names_at]
+    names = read_at(names_from, min(names_long, MAX_NAMES)) if names_from < size else b""
     for name, _, _, _, offset, length in heads:
-        if names[name:].startswith(b".rodata\0"):
+        if names[name : name + 8] == b".rodata\0" and offset < size:
             return offset, min(length, SOUGHT)
     return 0, min(size, SOUGHT)

@@ -153,8 +153,7 @@ def conf_file(found: FoundBlock) -> Iterator[NcclSettings]:
     lines = [line.text for line in found.block.lines]
     if not _alone(found) or any("No such file or directory" in line for line in lines):
         return
-    settings = tuple(each for each in parse_conf("\n".join(lines), path) if each.name.startswith("NCCL_"))
-    yield NcclSettings(settings=settings, files=(path,), source=TEXT)
+    yield NcclSettings(settings=tuple(parse_conf("\n".join(lines), path)), files=(path,), source=TEXT)
 
 
 @check.reader(

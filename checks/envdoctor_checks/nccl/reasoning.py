@@ -7,7 +7,14 @@ from collections.abc import Iterable
 from envdoctor.api import Change, Evidence, Outcome, Reach, Remedy, SetVariable, Symptom, Variables
 from envdoctor.surroundings import Surroundings
 from envdoctor_checks.nccl.addresses import is_loopback
-from envdoctor_checks.nccl.facts import NcclSettings, NetworkInterfaces, Setting, SettingSaid
+from envdoctor_checks.nccl.facts import (
+    Interface,
+    InterfacesChosen,
+    NcclSettings,
+    NetworkInterfaces,
+    Setting,
+    SettingSaid,
+)
 from envdoctor_checks.nccl.selecting import suggestion
 
 INTERFACE = Outcome("interface")
@@ -63,6 +70,25 @@ def setting_of(
         if each.name == name and (host is None or each.host in (None, host)):
             return Setting(name, each.value)
     return settings.effective(name) if settings else None
+
+
+def family_of(settings: NcclSettings | None) -> str | None:
+    """NCCL_SOCKET_FAMILY: which addresses NCCL takes."""
+    found = settings.effective("NCCL_SOCKET_FAMILY") if settings else None
+    return found.value if found else None
+
+
+def seen_interfaces(
+    interfaces: NetworkInterfaces | None, said: tuple[InterfacesChosen, ...]
+) -> NetworkInterfaces | None:
+    """The interfaces that are known, or else those of the one host that NCCL printed."""
+    if interfaces is not None or not said:
+        return interfaces
+    pairs = {name: address for each in said if each.host == said[0].host for name, address in each.interfaces}
+    return NetworkInterfaces(
+        interfaces=tuple(Interface(name=name, addresses=(address,)) for name, address in pairs.items()),
+        source=said[0].source,
+    )
 
 
 def choose_interface(

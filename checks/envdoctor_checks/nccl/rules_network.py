@@ -1,4 +1,4 @@
-"""The sockets of NCCL: which interfaces it takes, and which of them other nodes reach."""
+"""The interfaces of NCCL's sockets: whether there are any, whether its settings fit them, and the loopback one."""
 
 from __future__ import annotations
 
@@ -16,14 +16,10 @@ from envdoctor.api import (
     Variables,
 )
 from envdoctor.surroundings import Surroundings
-from envdoctor_checks.nccl.addresses import is_bridge, is_docker_default, is_link_local, is_loopback
+from envdoctor_checks.nccl.addresses import is_loopback
 from envdoctor_checks.nccl.check import check
 from envdoctor_checks.nccl.facts import (
-    CollectiveFailed,
-    CollectiveTimedOut,
     ConnectFailed,
-    GlooConnectFailed,
-    Interface,
     InterfacesChosen,
     NcclSettings,
     NetworkInterfaces,
@@ -37,16 +33,16 @@ from envdoctor_checks.nccl.reasoning import (
     INTERFACE,
     choose_interface,
     contained,
-    loops,
+    family_of,
     quoted,
+    seen_interfaces,
     setting_of,
     several_nodes,
     several_processes,
     use,
 )
-from envdoctor_checks.nccl.selecting import address_of, chosen, in_order
+from envdoctor_checks.nccl.selecting import chosen, in_order
 
-FAMILY = "NCCL_SOCKET_FAMILY"
 SUBJECT = f"variable:{IFNAME}"
 NO_MATCH_DETAIL = (
     "NCCL takes the interfaces whose names begin with a word of NCCL_SOCKET_IFNAME (with = in front: whole names; with ^: all "
@@ -56,11 +52,6 @@ NO_MATCH_DETAIL = (
 LIST_INTERFACES = Ask(
     "ip -br addr; env | grep NCCL_; cat /etc/nccl.conf", "the interfaces, and what NCCL is told to take"
 )
-
-
-def _family(settings: NcclSettings) -> str | None:
-    found = settings.effective(FAMILY)
-    return found.value if found else None
 
 
 def _names(interfaces: NetworkInterfaces) -> str:
@@ -82,7 +73,7 @@ def socket_ifname_no_match(
     setting = settings.effective(IFNAME)
     if setting is None or len(setting.value) < 2 or interfaces.omitted or not in_order(interfaces.interfaces):
         return
-    if chosen(interfaces.interfaces, setting.value, _family(settings)):
+    if chosen(interfaces.interfaces, setting.value, family_of(settings)):
         return
     text = "text" in (settings.source.kind, interfaces.source.kind)
     severity = Severity.ERROR if several_processes(variables) else Severity.WARNING if text else Severity.NOTE
@@ -114,7 +105,7 @@ def _none_fits(
     setting = setting_of(IFNAME, settings, told, said.host)
     if setting is None and variables is not None and variables.get(IFNAME):
         setting = Setting(IFNAME, variables.get(IFNAME) or "")
-    value = said.prefix or (setting.value if setting else None)
+    value = setting.value if setting else None
     if value is None and interfaces is not None and not in_order(interfaces.interfaces):
         return  # there is nothing that any value could fit
     printed = [each for each in told if each.name == IFNAME][:1]
@@ -184,7 +175,7 @@ def _nothing_up(
     around: Surroundings | None,
 ) -> Findings:
     """NCCL found no interface, and there is none."""
-    if said.prefix or setting_of(IFNAME, settings, told, said.host):
+    if setting_of(IFNAME, settings, told, said.host):
         return
     usable = in_order(interfaces.interfaces) if interfaces else ()
     if usable:
@@ -219,8 +210,8 @@ def conf_selects_loopback(
     setting = settings.effective(IFNAME)
     if setting is None or not several_nodes(variables) or interfaces.omitted:
         return
-    taken = chosen(interfaces.interfaces, setting.value, _family(settings))
-    usual = chosen(interfaces.interfaces, None, _family(settings))
+    taken = chosen(interfaces.interfaces, setting.value, family_of(settings))
+    usual = chosen(interfaces.interfaces, None, family_of(settings))
     if not taken or taken[0].name != "lo" or (usual and usual[0].name == "lo"):
         return
     yield Finding(
@@ -259,159 +250,7 @@ def _took_loopback(
         confidence=Confidence.CERTAIN if refused and len(hosts) > 1 else Confidence.LIKELY,
         detail=LOOPBACK_DETAIL,
         evidence=quoted(took[0], *refused[:1], *[each for each in told if each.name == IFNAME][:1]),
-        remedies=choose_interface(_seen(interfaces, said), setting),
+        remedies=choose_interface(seen_interfaces(interfaces, said), setting),
         breaks=(INTERFACE,),
         shows=(INTERFACE, COLLECTIVE) if refused else (INTERFACE,),
-    )
-
-
-def _seen(
-    interfaces: NetworkInterfaces | None, said: tuple[InterfacesChosen, ...]
-) -> NetworkInterfaces | None:
-    """The interfaces that are known, or else those of the one host that NCCL printed."""
-    if interfaces is not None or not said:
-        return interfaces
-    pairs = {name: address for each in said if each.host == said[0].host for name, address in each.interfaces}
-    return NetworkInterfaces(
-        interfaces=tuple(Interface(name=name, addresses=(address,)) for name, address in pairs.items()),
-        source=said[0].source,
-    )
-
-
-UNROUTABLE_DETAIL = (
-    "Bridges and veth pairs of containers (docker0, veth..., cni0) and link-local addresses (fe80::, 169.254.) lead nowhere "
-    "beyond their own machine or wire, and every node has its own. NCCL takes every interface that is up and not called "
-    "docker, lo or virbr, and hands their addresses to the other nodes."
-)
-
-
-def _dead_end(name: str, addresses: tuple[str, ...]) -> bool:
-    if is_bridge(name):
-        return True
-    return bool(addresses) and all(is_link_local(each) for each in addresses)
-
-
-@check.rule
-def unroutable_interface(
-    settings: NcclSettings, interfaces: NetworkInterfaces, variables: Variables | None
-) -> Findings:
-    """NCCL takes an interface that other nodes cannot reach: a container bridge or a link-local address."""
-    if not several_nodes(variables) or interfaces.omitted:
-        return
-    setting = settings.effective(IFNAME)
-    taken = chosen(interfaces.interfaces, setting.value if setting else None, _family(settings))
-    dead = [each for each in taken if each.name != "lo" and _dead_end(each.name, each.addresses or ())]
-    if not dead:
-        return
-    first = dead[0] is taken[0]
-    yield Finding(
-        subject=SUBJECT,
-        title=f"NCCL takes {dead[0].name} ({address_of(dead[0]) or 'no address known'}), which other nodes cannot reach",
-        severity=Severity.ERROR if first else Severity.WARNING,
-        confidence=Confidence.LIKELY,
-        detail=UNROUTABLE_DETAIL,
-        evidence=(interfaces.shows("NCCL takes", ", ".join(each.name for each in taken)), *use(variables)),
-        remedies=choose_interface(interfaces, setting),
-        breaks=(INTERFACE,),
-    )
-
-
-UNREACHABLE = ("no route to host", "network is unreachable", "timed out", "invalid argument")
-
-
-@unroutable_interface.sign
-def _could_not_connect(
-    failed: ConnectFailed,
-    said: tuple[InterfacesChosen, ...],
-    told: tuple[SettingSaid, ...],
-    settings: NcclSettings | None,
-    interfaces: NetworkInterfaces | None,
-) -> Findings:
-    """A rank could not connect to an address that leads nowhere."""
-    if loops(failed.address):
-        return
-    dead = [
-        each
-        for each in said
-        if any(not is_loopback(address) and _dead_end(name, (address,)) for name, address in each.interfaces)
-    ]
-    address = failed.address
-    telling = address is not None and (is_link_local(address) or is_docker_default(address))
-    far = any(word in failed.error.lower() for word in UNREACHABLE)
-    if not telling and not dead and not (far and address):
-        return
-    yield Finding(
-        subject=SUBJECT,
-        title=f"a rank gave out {address}, which other nodes cannot reach"
-        if telling
-        else "NCCL also took an interface of this machine's containers, which other nodes cannot reach"
-        if dead
-        else f"{address} cannot be reached from another node",
-        confidence=Confidence.CERTAIN if telling else Confidence.LIKELY if dead else Confidence.POSSIBLE,
-        detail=UNROUTABLE_DETAIL,
-        evidence=quoted(failed, *dead[:2]),
-        remedies=choose_interface(
-            _routable(interfaces, said), setting_of(IFNAME, settings, told, failed.host)
-        ),
-        breaks=(INTERFACE,),
-        shows=(INTERFACE, COLLECTIVE),
-        asks=()
-        if telling
-        else (Ask("ip -br addr; ip route", "which interface leads to the other nodes (on each node)"),),
-    )
-
-
-def _routable(
-    interfaces: NetworkInterfaces | None, said: tuple[InterfacesChosen, ...]
-) -> NetworkInterfaces | None:
-    known = _seen(interfaces, said)
-    return known if known and any(not is_bridge(each.name) for each in known.interfaces) else None
-
-
-@unroutable_interface.sign
-def _took_a_dead_end(
-    said: tuple[InterfacesChosen, ...],
-    failed: tuple[ConnectFailed, ...],
-    stuck: tuple[CollectiveTimedOut, ...],
-    broken: tuple[CollectiveFailed, ...],
-    told: tuple[SettingSaid, ...],
-    settings: NcclSettings | None,
-    interfaces: NetworkInterfaces | None,
-) -> Findings:
-    """NCCL began with a bridge, several nodes took part, and it failed."""
-    first = [
-        each
-        for each in said
-        if each.interfaces and _dead_end(each.interfaces[0][0], (each.interfaces[0][1],))
-    ]
-    hosts = {each.host for each in said if each.host}
-    if failed or not first or len(hosts) < 2 or not (stuck or broken):
-        return
-    yield Finding(
-        subject=SUBJECT,
-        title=f"NCCL took {first[0].interfaces[0][0]}, which other nodes cannot reach",
-        confidence=Confidence.LIKELY,
-        detail=UNROUTABLE_DETAIL,
-        evidence=quoted(first[0], *stuck[:1], *broken[:1]),
-        remedies=choose_interface(_routable(interfaces, said), setting_of(IFNAME, settings, told)),
-        breaks=(INTERFACE,),
-        shows=(INTERFACE, COLLECTIVE),
-    )
-
-
-@unroutable_interface.sign
-def _gloo_could_not_connect(failed: GlooConnectFailed, interfaces: NetworkInterfaces | None) -> Findings:
-    """Gloo tried an address that leads nowhere."""
-    remote = failed.remote
-    if remote is None or not (is_link_local(remote) or is_docker_default(remote)):
-        return
-    yield Finding(
-        subject="variable:GLOO_SOCKET_IFNAME",
-        title=f"Gloo's rank gave out {remote}, which other nodes cannot reach",
-        confidence=Confidence.LIKELY,
-        detail=UNROUTABLE_DETAIL,
-        evidence=quoted(failed),
-        remedies=choose_interface(interfaces, None, "GLOO_SOCKET_IFNAME", "eth0"),
-        breaks=(INTERFACE,),
-        shows=(INTERFACE, COLLECTIVE),
     )

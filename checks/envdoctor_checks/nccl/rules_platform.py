@@ -127,7 +127,8 @@ def _mnnvl(
 
 CUMEM_DETAIL = (
     "Since 2.24 NCCL takes its shared buffers in host memory through the driver (cuMem), bound to a NUMA node. Containers' "
-    "default seccomp profile forbids that without SYS_NICE. From 2.26.5 on NCCL falls back to /dev/shm by itself."
+    "default seccomp profile forbids that without SYS_NICE, and some drivers before 595 crash where a GPU's NUMA node has no "
+    "memory. From 2.26.5 on NCCL tries it once and falls back to /dev/shm by itself, each rank on its own."
 )
 CUMEM_FIXES: tuple[Remedy, ...] = (
     SetVariable(name="NCCL_CUMEM_HOST_ENABLE", value="0", why="host buffers in /dev/shm, as before 2.24"),

@@ -42,6 +42,7 @@ from envdoctor_checks.nccl.reasoning import (
     several_processes,
     use,
 )
+from envdoctor_checks.torch.facts import TorchBuild
 
 PEERMEM = "2.23.4"
 PEERMEM_DETAIL = (
@@ -51,20 +52,36 @@ PEERMEM_DETAIL = (
 )
 
 
-def _newer_nccl(why: str) -> tuple[Remedy, ...]:
-    return (
-        Install(
-            requirements=("nvidia-nccl-cu12>=2.23.4",),
-            why=why,
-            caveat="torch pins its NCCL: the regular way is a newer torch (2.6 brings NCCL 2.21.5, 2.7 brings 2.26.2). A program that is linked to the system's libnccl needs that one updated.",
-            verify="NCCL_DEBUG=INFO: 'GPU Direct RDMA Enabled', '/GDRDMA' in the channels",
-        ),
+def _newer_nccl(torch: TorchBuild | None) -> tuple[Remedy, ...]:
+    """A newer torch, which brings its own NCCL; that wheel alone, where torch's CUDA tells which one it is."""
+    major = (torch.torch_cuda or "").partition(".")[0] if torch else ""
+    verify = "NCCL_DEBUG=INFO: 'GPU Direct RDMA Enabled', '/GDRDMA' in the channels"
+    newer = Install(
+        requirements=("torch>=2.7",),
+        build="cu126" if major == "11" else "",
+        why="it brings NCCL 2.26, which asks for the module itself"
+        + (" (there is no such NCCL for CUDA 11)" if major == "11" else ""),
+        caveat="A program that is linked to the system's libnccl needs that one updated instead.",
+        verify=verify,
     )
+    if not major or major == "11":
+        return (newer,)
+    alone = Install(
+        requirements=(f"nvidia-nccl-cu{major}>={PEERMEM}",),
+        why="or a newer NCCL alone: it asks for the module itself",
+        caveat="torch pins its NCCL, so pip reports a conflict, and the next installation of torch brings the old one back.",
+        verify=verify,
+    )
+    return (newer, alone)
 
 
 @check.rule
 def too_old_for_peermem(
-    library: NcclLibrary, peers: PeerMemory, devices: RdmaDevices, variables: Variables | None
+    library: NcclLibrary,
+    peers: PeerMemory,
+    devices: RdmaDevices,
+    variables: Variables | None,
+    torch: TorchBuild | None,
 ) -> Findings:
     """This NCCL does not recognise nvidia-peermem without NVIDIA's RDMA stack, and does without GPUDirect RDMA."""
     if library.version is None or compare_releases(library.version, PEERMEM) >= 0 or not devices.active:
@@ -82,7 +99,7 @@ def too_old_for_peermem(
             peers.shows("memory_peers", "not registered"),
             *use(variables),
         ),
-        remedies=_newer_nccl("it asks for the module itself"),
+        remedies=_newer_nccl(torch),
         breaks=(RDMA,) if used else (),
     )
 
@@ -94,6 +111,7 @@ def _gdr_disabled(
     absent: tuple[MemoryPeersMissing, ...],
     peers: PeerMemory | None,
     library: NcclLibrary | None,
+    torch: TorchBuild | None,
 ) -> Findings:
     """NCCL said that it does without GPUDirect RDMA."""
     version = versions[0].version if versions else library.version if library else None
@@ -111,7 +129,7 @@ def _gdr_disabled(
         else Confidence.POSSIBLE,
         detail=PEERMEM_DETAIL,
         evidence=(*quoted(said[0], *versions[:1], *absent[:1]), *_loaded(peers)),
-        remedies=_newer_nccl("upgrade NCCL: it asks for the module itself"),
+        remedies=_newer_nccl(torch),
         breaks=(RDMA,),
         shows=(RDMA,),
         asks=()
@@ -213,18 +231,21 @@ def _not_loaded(
     library = telling[0].library if telling else None
     if telling and library == telling[0].plugin.rpartition("/")[2]:
         library = None
-    name = telling[0].plugin if telling else unknown[0].network
+    network = setting_of("NCCL_NET", settings, told)
+    name = telling[0].plugin if telling else unknown[0].network or (network.value if network else None)
     yield Finding(
         subject=f"variable:{PLUGIN}",
         title=f"NCCL could not load its network plugin: {library} is missing"
         if library
         else f"NCCL could not use its network plugin {name}"
         if telling
-        else f"NCCL_NET={name}: no plugin brings that network",
+        else f"NCCL_NET={name}: no plugin brings that network"
+        if name
+        else "NCCL could not start any network: NCCL_NET names one that no plugin brings, or NCCL_IB_HCA and the like leave none",
         detail=PLUGIN_DETAIL,
         evidence=quoted(*telling[:1], *unknown[:1]),
         remedies=_mend(library, name)
-        if telling
+        if telling and name
         else (
             *_mend(None, "libnccl-net.so"),
             UnsetVariable(name="NCCL_NET", why="let NCCL choose the network"),

@@ -37,6 +37,7 @@ class ValueRefused(Symptom, frozen=True):
 
     symptom_name: ClassVar[str] = "nccl.value-refused"
     value: str
+    """The whole value, as it was set."""
     name: str | None = None
     fatal: bool = False
     """Whether NCCL gave up over it; else it took its default."""
@@ -57,8 +58,6 @@ class NoInterface(Symptom, frozen=True):
 
     symptom_name: ClassVar[str] = "nccl.no-interface"
     host: str | None = None
-    prefix: str | None = None
-    """The name that was asked for, where the message repeats it."""
 
 
 class ConnectFailed(Symptom, frozen=True):
@@ -135,7 +134,8 @@ class NetworkNotFound(Symptom, frozen=True):
     """``network OFI not found``: NCCL_NET names a network that no plugin brought."""
 
     symptom_name: ClassVar[str] = "nccl.network-not-found"
-    network: str
+    network: str | None = None
+    """None in the wording that does not tell."""
 
 
 class PluginNotLoaded(Symptom, frozen=True):
@@ -178,7 +178,7 @@ class CudaFailed(Symptom, frozen=True):
 
 
 class PeerTestFailed(Symptom, frozen=True):
-    """A test of peer-to-peer copies failed, with wrong data or without."""
+    """Direct access between GPUs was tried in vain, by a test of it or by NCCL, or brought wrong data."""
 
     symptom_name: ClassVar[str] = "nccl.peer-test-failed"
     wrong_data: bool

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import ClassVar, Literal
 
@@ -90,7 +89,9 @@ class NcclVariables(Table, frozen=True, kw_only=True):
 
     def nearest(self, name: str) -> str | None:
         """The variable that a misspelt name probably means."""
-        close = difflib.get_close_matches(name, [row.name for row in self.variables], n=1, cutoff=0.85)
+        from difflib import get_close_matches  # here, for a name is seldom misspelt
+
+        close = get_close_matches(name, [row.name for row in self.variables], n=1, cutoff=0.85)
         return close[0] if close else None
 
 

@@ -110,6 +110,18 @@ class PipCommand(Fact, frozen=True):
     """Of torch and its sister packages, those that this other interpreter has."""
 
 
+class ActiveEnvironment(Fact, frozen=True):
+    """The virtual environment that the shell has activated, by VIRTUAL_ENV."""
+
+    fact_name: ClassVar[str] = "python.active-environment"
+    path: str
+    exists: bool
+    """Whether the folder is there."""
+    python: str
+    """Where its ``bin/python`` leads, links resolved."""
+    python_exists: bool
+
+
 class Leftovers(Fact, frozen=True):
     """Folders that an interrupted pip left behind: ``~orch``, which it warns of as an invalid distribution."""
 
@@ -168,6 +180,23 @@ class PackageDenied(Symptom, frozen=True):
 
     symptom_name: ClassVar[str] = "python.package-denied"
     path: str
+
+
+class ExternallyManaged(Symptom, frozen=True):
+    """pip or uv refuses to install into a Python that the operating system looks after."""
+
+    symptom_name: ClassVar[str] = "python.externally-managed"
+    where: str | None = None
+    """The prefix, where it is named, as uv does."""
+
+
+class InterpreterMissing(Symptom, frozen=True):
+    """A script's first line, or a link, leads to an interpreter that is not there."""
+
+    symptom_name: ClassVar[str] = "python.interpreter-missing"
+    path: str
+    """The interpreter; the script where only that is told."""
+    is_script: bool = False
 
 
 def normalised(name: str) -> str:

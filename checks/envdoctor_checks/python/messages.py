@@ -6,6 +6,8 @@ import re
 
 from envdoctor_checks.python.check import check
 from envdoctor_checks.python.facts import (
+    ExternallyManaged,
+    InterpreterMissing,
     LeftoverWarned,
     ModuleNotFound,
     PackageDenied,
@@ -71,3 +73,26 @@ def denied(match: re.Match[str]) -> PackageDenied | None:
 def provider_missing(match: re.Match[str]) -> ProviderMissing:
     """ONNX Runtime whose files are those of the build for the CPU."""
     return ProviderMissing(provider=match["provider"] or match["older"])
+
+
+@check.message(
+    r"^error: externally-managed-environment|[Ii]nterpreter at [`'\"]?(?P<where>/[^\s`'\"]+)[`'\"]? is externally managed",
+    needles=("externally-managed-environment", "is externally managed"),
+    sample="error: externally-managed-environment",
+)
+def managed(match: re.Match[str]) -> ExternallyManaged:
+    """pip's first line, and uv's."""
+    return ExternallyManaged(where=match["where"])
+
+
+@check.message(
+    r"(?P<bash>/\S*python[\d.]*): bad interpreter: No such file or directory|"
+    r"bad interpreter: (?P<zsh>/\S*python[\d.]*): no such file or directory|"
+    r"(?P<script>/\S*/bin/(?:pip[\d.]*|i?python[\d.]*|torchrun|accelerate|pytest|jupyter[\w-]*)): cannot execute: required file not found",
+    needles=("bad interpreter: ", "required file not found"),
+    sample="bash: /srv/app/.venv/bin/pip: /usr/bin/python3.9: bad interpreter: No such file or directory",
+)
+def interpreter_missing(match: re.Match[str]) -> InterpreterMissing:
+    """A shell that starts a script of an environment; from release 5.2, bash names the script alone."""
+    script = match["script"]
+    return InterpreterMissing(path=script or match["bash"] or match["zsh"], is_script=script is not None)

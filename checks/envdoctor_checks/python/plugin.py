@@ -2,15 +2,16 @@
 
 from envdoctor_checks.python import (  # noqa: F401 # importing registers
     messages,
-    probe,
-    probe_pip,
-    probe_records,
     read,
     read_install,
     rules,
     rules_found,
+    rules_interpreter,
+    rules_path,
     shared,
 )
 from envdoctor_checks.python.check import check
+
+check.later("probe", "probe_pip", "probe_records")
 
 __all__ = ["check"]

@@ -1,4 +1,4 @@
-"""Where the pip on PATH installs to, by its first line: nothing is run."""
+"""The environment that is active, and where the pip on PATH installs to, by its first line: nothing is run."""
 
 from __future__ import annotations
 
@@ -7,12 +7,28 @@ import re
 
 from envdoctor.api import CouldNotLook, Host, Source, Target, TargetPaths, Tier
 from envdoctor_checks.python.check import check
-from envdoctor_checks.python.facts import PipCommand
+from envdoctor_checks.python.facts import ActiveEnvironment, PipCommand
 
 NAMES = ("pip", "pip3")
 FAMILY = ("torch", "torchvision", "torchaudio")
 FIRST_LINE = re.compile(r"#!\s*(/\S*python[\d.]*)\b|#!/bin/sh\n'''exec' \"?(/[^\"\s]+)")
 """The interpreter, or, where its path is too long or has blanks, a shell that starts it in the second line."""
+
+
+@check.probe(tier=Tier.QUICK)
+def active_environment(host: Host) -> ActiveEnvironment | None:
+    """Whether what VIRTUAL_ENV names is still there. Where a folder on the way is closed, that cannot be said."""
+    path = host.environ.get("VIRTUAL_ENV")
+    if not path or host.system == "windows":
+        return None
+    python = f"{path}/bin/python"
+    return ActiveEnvironment(
+        path=path,
+        exists=host.exists(path),
+        python=host.resolve(python),
+        python_exists=host.exists(python),
+        source=Source("env", "VIRTUAL_ENV"),
+    )
 
 
 @check.probe(tier=Tier.QUICK)
