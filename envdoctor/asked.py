@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import ClassVar, Literal
 
+import msgspec
+
 from envdoctor.errors import UsageError
 from envdoctor.facts import Fact, Source
 
@@ -29,9 +31,9 @@ class Asked(Fact, frozen=True):
     """A library's name or path: how does the loader resolve it? Empty for all of the CUDA family."""
 
 
-def asked_library(name: str) -> Asked:
-    """The question of ``envdoctor libraries``: one name or path, or all with an empty one."""
-    return Asked(library=name, source=Source("call", "envdoctor"))
+def asked_library(name: str, more: Asked | None = None) -> Asked:
+    """The question of ``envdoctor libraries``: one name or path, or all with an empty one; beside what else was asked."""
+    return msgspec.structs.replace(more or Asked(source=Source("call", "envdoctor")), library=name)
 
 
 def asked(*, deep: bool, device: Device, architectures: str | None, driver: str | None) -> Asked | None:

@@ -20,6 +20,11 @@ AREA = "libraries"
 """The check whose trees are shown."""
 
 
+def named(library: str) -> str:
+    """A name as it is, a path from the root on."""
+    return os.path.abspath(library) if "/" in library else library
+
+
 @click.command(short_help="which file the loader takes for a library, and why")
 @click.argument("library", required=False, default="", metavar="[NAME|PATH]")
 @click.option(
@@ -35,7 +40,7 @@ def libraries(library: str, python: str | None, facts: tuple[str, ...], **given:
     """
     if facts and python:
         raise click.UsageError("--facts asks about what was recorded: --python would change nothing")
-    asked = asked_library(os.path.abspath(library) if "/" in library else library)
+    asked = asked_library(named(library))
     wanted = presentation_of(given)
     wanted = msgspec.structs.replace(wanted, options=msgspec.structs.replace(wanted.options, area=AREA))
     from envdoctor.cli.delivery import deliver

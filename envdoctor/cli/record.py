@@ -6,7 +6,10 @@ import shlex
 from typing import Any
 
 import click
+import msgspec
 
+from envdoctor.asked import asked_library
+from envdoctor.cli.libraries import named
 from envdoctor.cli.options import look_options, refuse_unwritable, wish_of
 
 
@@ -15,14 +18,21 @@ from envdoctor.cli.options import look_options, refuse_unwritable, wish_of
     "-o", "--output", metavar="FILE|-", default="-", help="Where to write; - is stdout, and the default."
 )
 @look_options
+@click.option(
+    "--library",
+    metavar="NAME|PATH",
+    help="Also record what `envdoctor libraries NAME|PATH --facts FILE` needs to answer.",
+)
 @click.option("--no-redact", is_flag=True, help="Keep names, addresses and serial numbers as they are.")
-def record(output: str, no_redact: bool, **given: Any) -> int:
+def record(output: str, library: str | None, no_redact: bool, **given: Any) -> int:
     """Write what envdoctor sees of this machine; `envdoctor check --facts` judges it anywhere.
 
     Names of users and hosts, addresses, serial numbers and secrets are replaced, always in the same way,
     so that the judgement stays the same.
     """
     wish = wish_of(given)
+    if library:
+        wish = msgspec.structs.replace(wish, asked=asked_library(named(library), wish.asked))
     if output != "-":
         refuse_unwritable(output)
     from envdoctor.cli.delivery import installed_doctor

@@ -55,7 +55,7 @@ def record_of(tree: LiveTree) -> TreeRecord:
     files: list[File] = []
     gone: list[str] = []
     for path, node in sorted(known.items()):
-        if node.kind == "directory":
+        if node.kind == "directory" and not node.errno:
             folders.setdefault(path, [])
             continue
         if node.kind == "file" or node.errno != "ENOENT":

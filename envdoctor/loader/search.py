@@ -126,7 +126,7 @@ class Search:
         if verdict == "taken":
             self.errno = ""  # which the loader clears once a file is open
             return path, node, attempts[-1]
-        if node.kind == "directory":
+        if node.kind == "directory" and not node.errno:
             raise GivenUp(
                 named or path, f"cannot read file data: {words_for('EISDIR', starting=self.starting)}"
             )
@@ -141,9 +141,9 @@ class Search:
 
     @staticmethod
     def _verdict(node: Node) -> str:
-        if node.kind == "directory":
+        if node.kind == "directory" and not node.errno:
             return "directory"
-        if node.kind == "absent":
+        if node.kind != "file":
             return {"ENOENT": "absent", "EACCES": "permission"}.get(node.errno, node.errno)
         return node.problem if node.skipped or node.stops_search else "taken"
 
@@ -156,6 +156,8 @@ class Search:
             for sub in self._settings.subdirectories:
                 path = f"{folder}{sub}/{name}" if sub else f"{folder}{name}"
                 if self._exists.get(path[: -len(name)]) is False:
+                    if not sub:  # known from an earlier search: not tried again, and still an answer to "why not there"
+                        attempts.append(Attempt(path, place.rule, "no-directory", place.source))
                     continue
                 found = self.open(path, place.rule, attempts, source=place.source)
                 any_here |= self._learn(folder, path[: -len(name)], attempts, found is not None)

@@ -142,7 +142,8 @@ class LiveTree:
         try:
             status = self._host.stat(path)
             if status.kind == "directory":
-                return Node("directory", file_id=status.inode)
+                unreadable = "" if self._host.may(path, os.R_OK) else "EACCES"
+                return Node("directory", unreadable, file_id=status.inode)
             if status.kind != "file":
                 return Node("absent", "ENXIO")  # a device or pipe: nobody waits for what it may say
             with self._host.opened(path) as (read_at, size):

@@ -52,26 +52,26 @@ _DF_1_NODEFLIB = 0x800
 _DF_1_PIE = 0x08000000
 
 
-class Elf(msgspec.Struct, frozen=True):
+class Elf(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An ELF file as the loader sees it. ``None`` means that the file does not say (exceptions are named)."""
 
-    elf_class: Literal[32, 64]
+    elf_class: Literal[32, 64] = 64
     machine: str
     machine_number: int
-    byte_order: Literal["little", "big"]
-    type: str
+    byte_order: Literal["little", "big"] = "little"
+    type: str = "dyn"
     """``exec``, ``dyn`` (shared objects and PIE), ``rel``, ``core``, or ``et-n``."""
-    soname: str | None
-    needed: tuple[str, ...]
+    soname: str | None = None
+    needed: tuple[str, ...] = ()
     """DT_NEEDED in file order, which is load order."""
-    rpath: str | None
+    rpath: str | None = None
     """DT_RPATH as written: tokens unexpanded, empty elements kept. The loader ignores it beside a runpath."""
-    runpath: str | None
-    nodeflib: bool
+    runpath: str | None = None
+    nodeflib: bool = False
     """DF_1_NODEFLIB: the default directories are not searched for what this object needs."""
-    pie: bool
+    pie: bool = False
     """DF_1_PIE: an executable, which cannot be loaded as a library."""
-    interpreter: str | None
+    interpreter: str | None = None
     version_needs: tuple[tuple[str, tuple[str, ...]], ...] | None = None
     """(file, versions wanted of it) in file order; ``None`` where versions were not asked for."""
     version_defs: tuple[str, ...] | None = None

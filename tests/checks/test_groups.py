@@ -10,9 +10,11 @@ import json
 import os
 import re
 import shutil
+import signal as signals
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -302,6 +304,23 @@ def test_a_sum_that_is_wrong(tmp_path: Path) -> None:
     assert told.roots == ["nccl/collective-wrong-result"]
     assert "rank 1" in found["title"]
     assert any("2 of " in each["value"] for each in found["evidence"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM"])
+def test_no_rank_outlives_a_check_that_is_ended(signal: str) -> None:
+    """Ended once both ranks run: what is left behind is looked for by the fixture, too."""
+    argv = [sys.executable, "-m", "envdoctor", "check", "--device", "cpu", "--python", sys.executable]
+    check = subprocess.Popen(
+        argv, env=environment(), cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    end = time.monotonic() + 60
+    while len(ranks()) < 2 and check.poll() is None and time.monotonic() < end:
+        time.sleep(0.05)
+    assert len(ranks()) == 2
+    check.send_signal(getattr(signals, signal))
+    check.wait(timeout=10)
+    assert ranks() == []
 
 
 # The same test in the user's own launcher.

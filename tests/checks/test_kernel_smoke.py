@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import json
 import os
 import shutil
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +24,12 @@ from envdoctor.facts import Source
 from envdoctor.host import Host
 from envdoctor.report import Report, Selection
 from envdoctor.session import Seen
-from envdoctor_checks.kernel.facts_smoke import AddressSpace, Smoke, SmokeCompile, SmokeEager
+from envdoctor_checks.kernel.facts_smoke import Smoke, SmokeCompile, SmokeEager
 from envdoctor_checks.kernel.smoke_script import SCRIPT
 from tests.support.cases import doctor
 from tests.support.torch_env import Environment
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="namespaces, limits and signals as on Linux")
-ROOT = Path(__file__).parents[2]
 
 
 @cache
@@ -49,7 +46,6 @@ needs_torch = pytest.mark.skipif(
 needs_compilers = pytest.mark.skipif(
     not all(shutil.which(name) for name in ("gcc", "g++")), reason="no gcc and g++ on this machine"
 )
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mount namespaces and other users take root")
 
 
 class Tried:
@@ -146,14 +142,16 @@ def randint(low, high, size, generator=None): {act}
 """As much of a torch as the eager stages ask; `act` is what making a tensor does."""
 
 
+def fake_torch(folder: Path, act: str, more: str = "") -> str:
+    """An interpreter with that torch."""
+    made = Environment(folder / "venv")
+    made.torch("2.8.0+cpu", None, init=f"__version__ = '2.8.0+cpu'\n{FAKE.replace('{act}', act)}\n{more}")
+    return made.python
+
+
 @pytest.fixture
 def fake(tmp_path: Path) -> Callable[..., str]:
-    def make(act: str, more: str = "") -> str:
-        made = Environment(tmp_path / "venv")
-        made.torch("2.8.0+cpu", None, init=f"__version__ = '2.8.0+cpu'\n{FAKE.replace('{act}', act)}\n{more}")
-        return made.python
-
-    return make
+    return partial(fake_torch, tmp_path)
 
 
 # What passes, and what is left out
@@ -308,164 +306,3 @@ def test_leaving_without_a_word_is_a_failure(fake: Callable[..., str]) -> None:
 def test_the_script_is_for_old_pythons_too() -> None:
     assert SCRIPT.isascii()
     ast.parse(SCRIPT, feature_version=(3, 8))
-
-
-# Toolchains that are broken for real
-
-
-@needs_torch
-def test_a_toolchain_fault_is_known_before_anything_is_compiled(tmp_path: Path) -> None:
-    tried = Tried(torch_python(), device="cpu", PATH=str(tmp_path), CC="", CXX="")
-    reason = tried.not_tried()["kernel.smoke-compile-cpu"]
-    assert "compiler-missing says why it would fail" in reason
-    assert tried.seen.facts.get(SmokeCompile) is None
-    assert "kernel/cxx-compiler-missing" in tried.roots()
-    assert tried.eager.well
-
-
-@pytest.mark.slow
-@needs_torch
-def test_no_compiler_on_path_is_the_root_of_the_failure(tmp_path: Path) -> None:
-    tried = Tried(torch_python(), device="cpu", deep=True, PATH=str(tmp_path), CC="", CXX="")
-    assert tried.roots()["kernel/cxx-compiler-missing"] == "error"
-    failed = tried.finding("kernel/compile-failed")
-    assert failed.role == "consequence"
-    assert "kernel/cxx-compiler-missing" in failed.consequence_of
-    assert tried.finding("kernel/cxx-compiler-missing").fixes
-
-
-@pytest.mark.slow
-@needs_torch
-@needs_compilers
-@needs_root
-def test_a_folder_from_which_nothing_may_be_loaded(tmp_path: Path) -> None:
-    report = in_namespace(
-        f"mount -t tmpfs -o noexec tmpfs {tmp_path}", "--deep", env={"TMPDIR": str(tmp_path)}
-    )
-    roots = roots_of(report)
-    assert roots["kernel/cache-dir-noexec"] == "error"
-    assert "kernel/compile-failed" not in roots
-    assert any("INDUCTOR_CACHE_DIR" in line for line in fixes_of(report, "kernel/cache-dir-noexec"))
-
-
-@needs_torch
-@needs_compilers
-@needs_root
-def test_a_full_disk_under_temporary_files(tmp_path: Path) -> None:
-    mount = f"mount -t tmpfs -o size=2m tmpfs {tmp_path}; dd if=/dev/zero of={tmp_path}/filler bs=4k count=480 2>/dev/null"
-    report = in_namespace(mount, env={"TMPDIR": str(tmp_path)})
-    roots = roots_of(report)
-    assert roots["host/disk-full"] == "error"
-    assert "kernel/compile-failed" not in roots
-    assert any("TMPDIR" in line for line in fixes_of(report, "host/disk-full"))
-
-
-@pytest.mark.slow
-@needs_torch
-@needs_compilers
-@needs_root
-def test_a_python_without_its_headers() -> None:
-    ask = "import sysconfig; print(sysconfig.get_paths()['include'])"
-    include = subprocess.run(
-        [torch_python(), "-c", ask], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    report = in_namespace(f"mount -t tmpfs tmpfs {include}", "--deep")
-    roots = roots_of(report)
-    assert roots["kernel/python-headers-missing"] == "error"
-    assert "kernel/compile-failed" not in roots
-
-
-@needs_root
-@pytest.mark.skipif(shutil.which("setpriv") is None, reason="no setpriv to give rights away with")
-def test_a_cache_of_another_user_is_named_without_being_tried(
-    fake: Callable[..., str], tmp_path: Path
-) -> None:
-    cache = tmp_path / "torchinductor_root"
-    cache.mkdir(mode=0o755)
-    os.chown(cache, 48151, 48151)
-    bound = ("setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override")
-    may = "import os, sys; print(os.access(sys.argv[1], os.W_OK))"
-    told = subprocess.run([*bound, sys.executable, "-c", may, str(cache)], capture_output=True, text=True)
-    if told.stdout.strip() != "False":
-        pytest.skip("root may write everywhere here")
-    env = {"TORCHINDUCTOR_CACHE_DIR": str(cache)}
-    rule = "kernel/cache-dir-owned-by-other-user"
-    python = fake("return Tensor()")
-    report = envdoctor("--quick", python=python, prefix=bound, env=env)
-    assert [each["subject"] for each in report["findings"] if each["id"] == rule] == [f"path:{cache}"]
-    assert any("chown" in line for line in fixes_of(report, rule))
-    os.chown(cache, 0, 0)
-    after = envdoctor("--quick", python=python, prefix=bound, env=env)
-    assert rule not in {each["id"] for each in after["findings"]}
-
-
-@needs_torch
-@pytest.mark.parametrize("kibibytes", [600_000])
-def test_a_limit_of_the_address_space(kibibytes: int) -> None:
-    report = envdoctor("--device", "cpu", prefix=("sh", "-c", f'ulimit -v {kibibytes}; exec "$@"', "sh"))
-    roots = roots_of(report)
-    if not {"kernel/address-space-limit", "torch/import-fails"} & roots.keys():
-        pytest.skip("this torch needs less address space than that")
-    assert roots["kernel/address-space-limit"] == "error"
-    assert any("ulimit -v unlimited" in line for line in fixes_of(report, "kernel/address-space-limit"))
-
-
-def test_the_limit_is_read(tmp_path: Path) -> None:
-    done = subprocess.run(
-        ["sh", "-c", f'ulimit -v 4000000; exec "{sys.executable}" -c "$0"', READ_LIMIT],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-    )
-    assert int(done.stdout) == 4_000_000 * 1024
-    here = doctor().look(Host.here(environ={"PATH": str(tmp_path)}), tier=Tier.QUICK, python=sys.executable)
-    assert isinstance(here.facts.get(AddressSpace), AddressSpace)
-
-
-READ_LIMIT = """
-from envdoctor.host import Host
-from envdoctor_checks.kernel.probe_smoke import address_space
-fact = address_space(Host.here())
-print(fact.limit)
-"""
-
-
-# The machinery
-
-
-def envdoctor(
-    *arguments: str,
-    python: str | None = None,
-    prefix: tuple[str, ...] = (),
-    env: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    """The report of `check` in a process of its own, on the real torch where no other interpreter is given."""
-    command = [*prefix, sys.executable, "-m", "envdoctor", "check", "--format", "json", "--budget", "200"]
-    done = subprocess.run(
-        [*command, "--python", python or torch_python(), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, **(env or {})},
-        cwd=ROOT,
-    )
-    assert done.returncode in (0, 1, 3), done.stderr
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
-
-
-def in_namespace(mounts: str, *arguments: str, env: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """`check` on the processor among mounts of its own."""
-    script = f'mount --make-rprivate / && {mounts}; exec "$@"'
-    prefix = ("unshare", "-m", "sh", "-c", script, "sh")
-    return envdoctor("--device", "cpu", *arguments, prefix=prefix, env=env)
-
-
-def roots_of(report: dict[str, Any]) -> dict[str, str]:
-    return {each["id"]: each["severity"] for each in reversed(report["findings"]) if each["role"] == "root"}
-
-
-def fixes_of(report: dict[str, Any], rule: str) -> list[str]:
-    found = [each for each in report["findings"] if each["id"] == rule]
-    return [line for each in found for fix in each["fixes"] for line in (fix["title"], *fix["commands"])]

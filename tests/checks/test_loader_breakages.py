@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shlex
 import shutil
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,9 +18,12 @@ import pytest
 
 from envdoctor.check import Tier
 from envdoctor.report import Selection
+from tests.support import wheels
 from tests.support.cases import doctor
 from tests.support.libraries import build, versioned
-from tests.support.small_torch import INCLUDE, NEW, NEWEST, OLD, SOABI, Parts, Shape, SmallTorch, packed
+from tests.support.loader_oracle import why_not
+from tests.support.small_torch import INCLUDE, NCCL, NEW, NEWEST, OLD, SOABI, Parts, Shape, SmallTorch
+from tests.support.wheels import packed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -226,8 +231,9 @@ PyMODINIT_FUNC PyInit_flash_attn_2_cuda(void) { return cudaMalloc() ? 0 : PyModu
 BACKEND = """
 import glob, subprocess, sysconfig, sys
 sys.path[:0] = [{tests!r}]
-from tests.support.small_torch import INCLUDE, packed
+from wheels import packed
 from pathlib import Path
+INCLUDE = "-I" + sysconfig.get_paths()["include"]
 
 def build_wheel(folder, config_settings=None, metadata_directory=None):
     libraries = glob.glob(sysconfig.get_paths()["purelib"] + "/nvidia/cuda_runtime/lib/libcudart.so.*")
@@ -251,7 +257,7 @@ def flash_attn(index: Path, runtime: Path) -> Path:
 
 def source_distribution(index: Path) -> None:
     """The same extension's source, which links to the libcudart of the environment that it is built in."""
-    here = str(Path(__file__).resolve().parents[2])
+    here = str(Path(wheels.__file__).parent)
     project = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
     files = {
         "pyproject.toml": project + '[project]\nname = "flash-attn"\nversion = "2.8.3"\n',
@@ -287,7 +293,7 @@ PROGRAM = "$ cat train.py\nimport early\nimport torch\n$ python train.py\n"
 def test_every_folder_with_an_older_copy_is_dropped(make: Make, parts: Parts, tmp_path: Path) -> None:
     """Without the first of them the loader would take the second's: only without both it takes torch's own."""
     torch = make(OLD)
-    folders = [older(tmp_path / name, OLD, "libcublasLt.so.11", parts) for name in ("cuda-11.2", "cuda-11.3")]
+    folders = [older(tmp_path / name, OLD, "libcublasLt.so.11", parts) for name in ("here", "there")]
     path = ":".join(folders)
     named = first(findings(torch, LD_LIBRARY_PATH=path))
     cured(torch, named, tmp_path, LD_LIBRARY_PATH=path)
@@ -313,3 +319,44 @@ def test_a_variable_that_changes_nothing_is_not_accused(make: Make, parts: Parts
     assert found[0].id == "libraries/wheel-pins-violated"
     commands = [line for each in found for fix in each.fixes for line in fix.commands]
     assert [line for line in commands if "LD_" in line] == []
+
+
+@pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")
+def test_a_stale_line_of_the_cache(parts: Parts, tmp_path: Path) -> None:
+    """Two folders with NCCL are in the loader's configuration; the first is deleted, and ldconfig is not run."""
+    shape = msgspec.structs.replace(NEW, wheels=NEW.wheels[:3], system=NEW.wheels[3:])
+    torch = SmallTorch(tmp_path, shape, parts)
+    folders = [tmp_path / name / "lib" for name in ("nccl-2.26", "nccl-2.27")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        shutil.copy(parts.library(NEW.wheels[3], NEW.wheels[3].parts[0], NCCL), folder)
+    settings = {
+        "T": str(tmp_path),
+        "PYTHON": torch.environment.python,
+        "OURS": sys.executable,
+        "GONE": str(folders[0]),
+        "KEPT": str(folders[1]),
+    }
+    prefix = ("unshare", "-m") if os.getuid() == 0 else ("unshare", "-rm")
+    env = {"PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin", "HOME": str(tmp_path), **settings}
+    done = subprocess.run(
+        [*prefix, "bash", "-c", STALE], env=env, capture_output=True, text=True, timeout=120, cwd=tmp_path
+    )
+    assert done.stdout.split() == ["whole", "broken", "cured"], (done.stdout, done.stderr)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["findings"][0]["id"] == "libraries/stale-ld-cache"
+    assert "ldconfig" in report["findings"][0]["fixes"][0]["commands"][0]
+
+
+STALE = """
+cp -a /etc "$T/etc" && mount --bind "$T/etc" /etc || exit 9
+printf '%s\\n' "$GONE" "$KEPT" > /etc/ld.so.conf.d/000-nccl.conf
+ldconfig
+"$PYTHON" -c 'import torch' && echo whole
+rm -r "$GONE"
+"$PYTHON" -c 'import torch' 2>/dev/null || echo broken
+"$OURS" -m envdoctor check --python "$PYTHON" --format json > report.json
+"$OURS" -c 'import json; print(*json.load(open("report.json"))["findings"][0]["fixes"][0]["commands"], sep="\\n")' > fix.sh
+bash -e fix.sh >&2
+"$PYTHON" -c 'import torch' && echo cured
+"""

@@ -49,6 +49,8 @@ class Answers:
         """What the loader and the program write to stderr during the import."""
         self.versions: dict[str, str] = {}
         """What ``PROGRAM --version`` prints."""
+        self.diagnostics = ""
+        """What the loader says of itself (``ld.so --list-diagnostics``)."""
         self.names: dict[str, tuple[str, ...]] = {}
         """Host names and the addresses that they resolve to, the machine's own first."""
         self.unanswered: list[str] = []
@@ -59,6 +61,9 @@ class Answers:
         program = self.host.resolve(request.argv[0]) if self.host is not None else ""
         if request.argv[1:] == ("--version",) and program in self.versions:
             said = Captured(text=self.versions[program])
+            return ChildResult(end=ChildEnd.ANSWERED, argv=request.argv, exit_code=0, stdout=said)
+        if request.argv[1:] == ("--list-diagnostics",) and self.diagnostics:
+            said = Captured(text=self.diagnostics)
             return ChildResult(end=ChildEnd.ANSWERED, argv=request.argv, exit_code=0, stdout=said)
         words = request.argv
         script = words[words.index("-c") + 2] if "-c" in words else ""

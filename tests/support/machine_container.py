@@ -86,9 +86,6 @@ def cuda_image(tree: Tree, flavour: str) -> None:
         tree.link(f"{root}/lib64", "targets/x86_64-linux/lib")
         toolkit_libraries(tree, "12.8", target, tuple(each for each in names if each != "libnccl"))
     if flavour != "base":
-        tree.file(
-            f"/usr/lib/{tree.triple}/libnccl.so.2.25.1",
-            tree.parts.library(tree.machine) + b"NCCL version 2.25.1+cuda12.8",
-        )
+        tree.library(f"/usr/lib/{tree.triple}/libnccl.so.2.25.1", more=b"NCCL version 2.25.1+cuda12.8")
         tree.link(f"/usr/lib/{tree.triple}/libnccl.so.2", "libnccl.so.2.25.1")
         tree.cached(f"/usr/lib/{tree.triple}/libnccl.so.2")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from tests.support.machine_tree import GIB, Tree
+from tests.support.machine_tree import GIB, LOADERS, Tree
 
 PASSWD = """\
 root:x:0:0:root:/root:/bin/bash
@@ -73,7 +73,11 @@ def linux(
     version = system.glibc.split("GLIBC ")[1].split("-")[0] if "GLIBC" in system.glibc else "2.41"
     tree.file("/etc/os-release", system.release)
     tree.file("/proc/sys/kernel/osrelease", system.kernel + "\n")
-    tree.file(f"{folder}/libc.so.6", f"\x7fELF GNU C Library ({banner}) stable release version {version}.\n")
+    words = f"GNU C Library ({banner}) stable release version {version}.\n"
+    tree.library(f"{folder}/libc.so.6", more=words.encode())
+    loader = LOADERS[tree.machine]
+    tree.library(f"/usr{loader}")
+    tree.answers.diagnostics = diagnostics(tree, system, version)
     tree.library(f"{folder}/{system.libstdcxx}")
     tree.link(f"{folder}/libstdc++.so.6", system.libstdcxx)
     for link, target in (
@@ -89,7 +93,7 @@ def linux(
     tree.file("/etc/nsswitch.conf", "passwd:         files systemd\nhosts:          files dns\n")
     if system.python:
         minor = system.python.rpartition(".")[0]
-        tree.program(f"/usr/bin/python{minor}")
+        tree.interpreter(f"/usr/bin/python{minor}")
         tree.link("/usr/bin/python3", f"python{minor}")
     _kernel_side(tree, memory, cores)
     _groups(tree, cgroup or "/user.slice/user-1000.slice/session-3.scope")
@@ -98,6 +102,27 @@ def linux(
         "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         "LANG": "C.UTF-8",
     }
+
+
+def diagnostics(tree: Tree, system: System, version: str) -> str:
+    """What this machine's loader says of itself."""
+    wide = system.lib == "/usr/lib64"
+    library = "lib64" if wide else f"lib/{tree.triple}"
+    folders = (
+        ("/lib64", "/usr/lib64")
+        if wide
+        else (f"/lib/{tree.triple}", f"/usr/lib/{tree.triple}", "/lib", "/usr/lib")
+    )
+    intel = tree.machine == "x86_64"
+    told = {
+        "dl_dst_lib": library,
+        "dl_hwcaps_subdirs": "x86-64-v4:x86-64-v3:x86-64-v2" if intel else "",
+        "dl_platform": "haswell" if intel else "aarch64",
+        "version.version": version,
+    } | {f"path.system_dirs[{place:#x}]": f"{each}/" for place, each in enumerate(folders)}
+    numbers = {"dl_hwcap": 2, "dl_hwcap_important": 6, "dl_hwcaps_subdirs_active": 6} if intel else {}
+    lines = [f'{name}="{value}"\n' for name, value in told.items()]
+    return "".join([*lines, *(f"{name}={value:#x}\n" for name, value in numbers.items())])
 
 
 def _kernel_side(tree: Tree, memory: int, cores: int) -> None:

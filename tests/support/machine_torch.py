@@ -68,7 +68,7 @@ def venv(tree: Tree, prefix: str, python: str, *, owner: int = 1000, made_by: st
 def system_python(tree: Tree, prefix: str, python: str, *, managed: bool = False) -> Environment:
     """An interpreter without a virtual environment: an image's own in /usr/local, or the distribution's in /usr."""
     made = Environment(prefix=prefix, python=python, owner=0)
-    tree.program(f"{prefix}/bin/python{made.minor}")
+    tree.interpreter(f"{prefix}/bin/python{made.minor}")
     tree.link(f"{prefix}/bin/python3", f"python{made.minor}")
     library = f"{prefix}/lib/python{made.minor}"
     tree.folder(made.site)
@@ -162,7 +162,7 @@ def install_torch(tree: Tree, made: Environment, torch: Torch) -> None:
     """torch, what it pins, its companions and the pure wheels."""
     for name, version in PURE:
         wheel(tree, made.site, name, version)
-    _torch_wheel(tree, made.site, torch)
+    _torch_wheel(tree, made, torch)
     major = int(torch.cuda.partition(".")[0]) if torch.cuda else 0
     for name, version in pins(torch).items():
         nvidia_wheel(tree, made.site, name, version, torch)
@@ -184,7 +184,8 @@ def install_torch(tree: Tree, made: Environment, torch: Torch) -> None:
         )
 
 
-def _torch_wheel(tree: Tree, site: str, torch: Torch) -> None:
+def _torch_wheel(tree: Tree, made: Environment, torch: Torch) -> None:
+    site = made.site
     row = next(each for each in wheel_pins().torch if each.torch == torch.release)
     wanted = [f"{name}{specifier}; {ON_LINUX}" for name, specifier in row.pins.items()]
     if row.toolkit:
@@ -201,8 +202,27 @@ def _torch_wheel(tree: Tree, site: str, torch: Torch) -> None:
     tree.file(f"{site}/torch/__init__.py")
     for name in TORCH_LIBRARIES:
         if torch.cuda or "cuda" not in name:
-            tree.library(f"{site}/torch/lib/{name}.so", of_torch=True)
+            needed = (*_sonames(torch), "libgomp.so.1") if name == "libtorch_global_deps" else ()
+            tree.library(f"{site}/torch/lib/{name}.so", of_torch=True, needed=needed)
     tree.library(f"{site}/torch/lib/libgomp.so.1")
+    extension = f"{site}/torch/_C.{tree.answers.paths['soabi']}.so"
+    tree.library(extension, of_torch=True, needed=("libc.so.6",))
+
+
+def _sonames(torch: Torch) -> tuple[str, ...]:
+    """What torch's libraries need of the wheels that it pins."""
+    minor = (torch.cuda or "").partition(".")[2]
+    found = []
+    for name, version in pins(torch).items():
+        for row in wheel_libraries().of_distribution(name):
+            soname = row.soname.replace("{}", minor)
+            if row.library in MAPPED and not _of_another_cudnn(row.family, soname, version):
+                found.append(soname)
+    return tuple(found)
+
+
+def _of_another_cudnn(family: str, soname: str, version: str) -> bool:
+    return family == "cudnn" and not soname.endswith(f".so.{version.partition('.')[0]}")
 
 
 def nvidia_wheel(tree: Tree, site: str, name: str, version: str, torch: Torch) -> None:
@@ -211,15 +231,12 @@ def nvidia_wheel(tree: Tree, site: str, name: str, version: str, torch: Torch) -
     files: dict[str, int] = {}
     for row in wheel_libraries().of_distribution(name):
         soname = row.soname.replace("{}", minor)
-        if row.family == "cudnn" and not soname.endswith(f".so.{version.partition('.')[0]}"):
+        if _of_another_cudnn(row.family, soname, version):
             continue
         path = f"{row.folder}/{soname}"
         if row.library == "libnccl":
-            content = (
-                tree.parts.library(tree.machine) + f"NCCL version {torch.nccl}+cuda{torch.cuda}".encode()
-            )
-            tree.file(f"{site}/{path}", content)
-            files[path] = len(content)
+            words = f"NCCL version {torch.nccl}+cuda{torch.cuda}".encode()
+            files[path] = tree.library(f"{site}/{path}", more=words)
         else:
             files[path] = tree.library(f"{site}/{path}")
     wheel(tree, site, name, version, (), files)

@@ -13,12 +13,15 @@ import msgspec
 from envdoctor.filesystem import Kind
 from envdoctor.host import Host
 from envdoctor.tree import HostFile, PathEntry, Process, SpaceEntry, TreeOverlay
+from tests.support.elf_writer import Dynamic, write_library
 from tests.support.fake_driver import FakeDriver
 from tests.support.machine_children import Answers
 
 GIB = 1 << 30
 MACHINES = {"x86_64": 62, "aarch64": 183}
 """e_machine of an ELF header."""
+LOADERS = {"x86_64": "/lib64/ld-linux-x86-64.so.2", "aarch64": "/lib/ld-linux-aarch64.so.1"}
+"""The loader that an executable names."""
 CACHE_FLAGS = {"x86_64": 0x0303, "aarch64": 0x0A03}
 WHEEL_RPATH = ":".join(
     f"$ORIGIN/../../nvidia/{name}/lib"
@@ -35,15 +38,35 @@ class Parts(msgspec.Struct, frozen=True):
     folder: Path
     driver: FakeDriver
 
-    def library(self, machine: str, *, of_torch: bool = False) -> bytes:
-        """A real shared object; torch's own carry DT_RPATH to the wheels beside them."""
-        path = self.folder / ("torch.so" if of_torch else "plain.so")
+    def library(self, machine: str, dynamic: Dynamic) -> bytes:
+        """A real shared object."""
+        return _for(machine, write_library(dynamic))
+
+    def program(self, machine: str) -> bytes:
+        """A real executable that needs the C library."""
+        path = self.folder / f"program-{machine}"
         if not path.exists():
-            rpath = [f"-Wl,--disable-new-dtags,-rpath,{WHEEL_RPATH}:$ORIGIN"] if of_torch else []
-            command = ["gcc", "-shared", "-fPIC", "-nostdlib", "-s", *rpath, "-o", str(path), "-x", "c", "-"]
-            subprocess.run(command, input=b"int nothing(void) { return 0; }", check=True)
-        code = path.read_bytes()
-        return code[:18] + struct.pack("<H", MACHINES[machine]) + code[20:]
+            needs = ["-Wl,--no-as-needed", "-l:libc.so.6", f"-Wl,-dynamic-linker,{LOADERS[machine]}"]
+            command = [
+                "gcc",
+                "-nostdlib",
+                "-pie",
+                "-s",
+                "-o",
+                str(path),
+                "-x",
+                "c",
+                "-",
+                "-x",
+                "none",
+                *needs,
+            ]
+            subprocess.run(command, input=b"void _start(void) { for (;;); }", check=True)
+        return _for(machine, path.read_bytes())
+
+
+def _for(machine: str, code: bytes) -> bytes:
+    return code[:18] + struct.pack("<H", MACHINES[machine]) + code[20:]
 
 
 class Tree:
@@ -117,9 +140,17 @@ class Tree:
         """A mounted file system and its space."""
         self._space[path] = SpaceEntry(total=total, free=free, **state)
 
-    def library(self, path: str, *, of_torch: bool = False) -> int:
-        """A shared object of this machine's processor; returns its size."""
-        content = self.parts.library(self.machine, of_torch=of_torch)
+    def interpreter(self, path: str) -> None:
+        """A Python: an executable whose loader is the C library's."""
+        self.file(path, self.parts.program(self.machine), mode="0755")
+
+    def library(
+        self, path: str, *, of_torch: bool = False, needed: tuple[str, ...] = (), more: bytes = b""
+    ) -> int:
+        """A shared object of this machine's processor; torch's own carry DT_RPATH to the wheels. Returns its size."""
+        rpath = f"{WHEEL_RPATH}:$ORIGIN" if of_torch else None
+        dynamic = Dynamic(soname=path.rpartition("/")[2], needed=needed, rpath=rpath)
+        content = self.parts.library(self.machine, dynamic) + more
         self.file(path, content)
         return len(content)
 

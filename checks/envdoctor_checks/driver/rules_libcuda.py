@@ -52,6 +52,8 @@ from envdoctor_checks.driver.reasoning import (
 )
 from envdoctor_checks.driver.symptoms import ContainerSeen
 from envdoctor_checks.libraries.facts import LibraryNotFound
+from envdoctor_checks.libraries.facts_loader import LoaderPredictions
+from envdoctor_checks.libraries.what_if import leading_elsewhere
 from envdoctor_checks.torch.facts import TorchBuild
 
 SONAME = "libcuda.so.1"
@@ -321,7 +323,7 @@ def _link_remedies(path: str) -> tuple[Remedy, ...]:
 
 @check.rule
 def libcuda_stub_loaded(
-    init: CudaInit, libraries: UserLibraries | None, variables: Variables | None
+    init: CudaInit, variables: Variables | None, predicted: LoaderPredictions | None
 ) -> Findings:
     """The toolkit's stub of libcuda is found before the driver's own."""
     loaded = init.library or ""
@@ -334,20 +336,38 @@ def libcuda_stub_loaded(
             init.shows("cuInit", f"{init.code} {init.name}"),
         ),
         variables,
+        leading_elsewhere(predicted, SONAME, loaded),
     )
 
 
-def _stub(path: str | None, evidence: tuple[Evidence, ...], variables: Variables | None) -> Finding:
-    folder = posixpath.dirname(path) if path else None
-    value = variables.get("LD_LIBRARY_PATH") if variables else None
-    entries = [each for each in (value or "").split(":") if "stubs" in each]
-    entry = entries[0] if entries else folder
+def _stub_entries(
+    path: str | None, variables: Variables | None, proven: tuple[str, ...] | None
+) -> tuple[str, ...]:
+    """The elements of LD_LIBRARY_PATH that lead to the stub: proven, else by their names, else by its folder's."""
+    if proven is not None:
+        return proven
+    value = (variables.get("LD_LIBRARY_PATH") if variables else None) or ""
+    entries = tuple(each for each in value.split(":") if "stubs" in each)
+    if entries or (variables is not None and variables.complete):
+        return entries
+    return (posixpath.dirname(path) if path else "/usr/local/cuda/lib64/stubs",)
+
+
+def _stub(
+    path: str | None,
+    evidence: tuple[Evidence, ...],
+    variables: Variables | None,
+    proven: tuple[str, ...] | None = None,
+) -> Finding:
     remedies: tuple[Remedy, ...] = (
-        DropPathEntry(
-            "LD_LIBRARY_PATH",
-            entry or "/usr/local/cuda/lib64/stubs",
-            why="the stubs folder is for linking only",
-            caveat="Also take it out of where it is set: a module file, a Dockerfile's ENV, /etc/ld.so.conf.d.",
+        *(
+            DropPathEntry(
+                "LD_LIBRARY_PATH",
+                each,
+                why="the stubs folder is for linking only",
+                caveat="Also take it out of where it is set: a module file, a Dockerfile's ENV, /etc/ld.so.conf.d.",
+            )
+            for each in _stub_entries(path, variables, proven)
         ),
         Run(
             title="or, where ldconfig has the stub, take its folder from the loader's configuration",

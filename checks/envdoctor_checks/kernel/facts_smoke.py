@@ -9,6 +9,8 @@ import msgspec
 from envdoctor.api import Evidence, Fact
 
 SmokeDevice = Literal["cpu", "cuda"]
+NO_THREADS = r"(?i)thread creation failed|can't start new thread|pthread_create failed|resource temporarily unavailable"
+"""What programs say that may start no more threads or processes."""
 NO_MEMORY = (
     r"(?i)MemoryError|bad_alloc|out of memory|can't allocate memory|cannot allocate memory|memory exhausted"
     r"|failed to map segment|error return without exception set|memory allocation (?:still )?failed"
@@ -38,6 +40,8 @@ class SmokeEnd(msgspec.Struct, frozen=True):
     """The signal (``SIGSEGV``), or ``status 3``; at a time-out, the Python line that it was at, where that was told."""
     seconds: float
     """How long it was at that stage."""
+    said: str = ""
+    """The last lines that it wrote to stderr, the dump of its Python lines left out."""
 
 
 class Smoke(Fact, frozen=True):

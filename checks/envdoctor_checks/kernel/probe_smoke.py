@@ -232,7 +232,14 @@ def _end(result: ChildResult, how: str, at: dict[str, Any]) -> SmokeEnd:
     }[how]
     began = at.get("at", 0.0)
     seconds = round(max(result.seconds - began, 0.0), 1)
-    return msgspec.convert({"stage": at["what"], "how": how, "detail": detail, "seconds": seconds}, SmokeEnd)
+    told = {"stage": at["what"], "how": how, "detail": detail, "seconds": seconds}
+    return msgspec.convert({**told, "said": _last_words(result.stderr.text)}, SmokeEnd)
+
+
+def _last_words(stderr: str) -> str:
+    """The end of stderr, up to where faulthandler begins."""
+    own = re.split(r"(?m)^(?:Fatal Python error:|Thread 0x|Current thread 0x)", stderr)[0]
+    return "\n".join(own.strip().splitlines()[-4:])[-600:]
 
 
 def _line_of(stderr: str) -> str:

@@ -108,6 +108,7 @@ def c_compiler_missing(
     by_variable = compilers.c_via == "CC"
     yield Finding(
         title="CC names a compiler that is not there" if by_variable else "there is no C compiler on PATH",
+        detail="torch.compile on a GPU needs it, where Triton builds the launcher of every kernel, and so do packages with Triton kernels. Torch without torch.compile does not.",
         severity=at_least_warning(use) if by_variable else use.severity,
         evidence=(*_named("CC", variables), compilers.shows("C compiler", "none"), *use.evidence),
         remedies=c_remedies(platform),
@@ -190,6 +191,7 @@ def cxx_compiler_missing(
     by_variable = compilers.cxx_via == "CXX"
     yield Finding(
         title="CXX names a compiler that is not there" if by_variable else "there is no g++ on PATH",
+        detail="torch.compile on the processor needs it, and so does everything that builds extensions when it is first used. Torch without torch.compile does not.",
         severity=at_least_warning(use) if by_variable else use.severity,
         evidence=(*_named("CXX", variables), compilers.shows("C++ compiler", "none"), *use.evidence),
         remedies=cxx_remedies(platform),

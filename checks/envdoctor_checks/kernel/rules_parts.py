@@ -61,6 +61,7 @@ def python_headers_missing(
         return
     yield Finding(
         title=f"Python.h is not in {headers.folder}",
+        detail="What Triton and torch.compile build for this interpreter includes it, and so do extensions. Torch without torch.compile needs none.",
         severity=use.severity,
         evidence=(headers.shows("Python.h", "missing"), *use.evidence),
         remedies=python_remedies(platform, headers.folder),
@@ -142,6 +143,7 @@ def openmp_missing(
         return
     yield Finding(
         title="the C++ compiler cannot build with OpenMP",
+        detail="torch.compile on the processor builds with it. Torch without torch.compile brings its own.",
         severity=at_least_warning(use),
         evidence=(said_by(stages, stage), *use.evidence),
         remedies=openmp_remedies(platform, clang="clang" in stage.command.partition(" ")[0]),
@@ -267,6 +269,7 @@ def ninja_missing(ninja: Ninja, build: TorchBuild | None, work: tuple[CompilerAt
     beside = (ninja.shows("beside the interpreter", ninja.beside_python),) if ninja.beside_python else ()
     yield Finding(
         title="ninja is installed, but not on PATH" if beside else "ninja is not on PATH",
+        detail="torch.utils.cpp_extension and FlashInfer start it by its name when they build what they use for the first time. Nothing else needs it.",
         severity=Severity.WARNING if used else Severity.NOTE,
         evidence=(ninja.shows("ninja on PATH", "none"), *beside),
         remedies=ninja_remedies(ninja.beside_python),

@@ -28,6 +28,7 @@ from envdoctor.api import (
 from envdoctor_checks.kernel.check import check
 from envdoctor_checks.kernel.facts_smoke import (
     NO_MEMORY,
+    NO_THREADS,
     AddressSpace,
     Smoke,
     SmokeCompile,
@@ -47,6 +48,7 @@ from envdoctor_checks.torch.facts import TorchImport
 
 MEMORY = Outcome("memory")
 WRITE = Outcome("write")
+JOB = Outcome("job")
 NO_ROOM = r"(?i)no space left on device|disk quota exceeded"
 PATIENCE = 60.0
 """Seconds at one stage after which it hangs, where it compiles; some compilations take half as long."""
@@ -78,7 +80,8 @@ def _outcomes(smoke: Smoke, words: str = "") -> tuple[Outcome, ...]:
         first = (KERNEL,) if smoke.device == "cuda" else (imports("torch"),)
     memory = (MEMORY,) if re.search(NO_MEMORY, words) else ()
     room = (WRITE,) if re.search(NO_ROOM, words) else ()
-    return (*first, *memory, *room)
+    threads = (JOB,) if re.search(NO_THREADS, words) else ()
+    return (*first, *memory, *room, *threads)
 
 
 def _where(smoke: Smoke) -> str:
@@ -103,7 +106,7 @@ def _failure(smoke: Smoke) -> _Failure | None:
         return _Failure(stage.name, f"{stage.exception}: {stage.said}", smoke.said_by(stage))
     end = smoke.ended
     if end is not None and end.how == "exited":
-        words = f"the program left with {end.detail}"
+        words = f"the program left with {end.detail}{': ' if end.said else ''}{end.said}"
         return _Failure(end.stage, words, smoke.shows(f"stage {end.stage}", words))
     return None
 
@@ -168,9 +171,14 @@ def _crash(smoke: Smoke, end: SmokeEnd) -> Finding:
     return Finding(
         title=f"{end.detail} ended the smoke test on {_where(smoke)} at its {kind} stage {end.stage}",
         detail=SIGNALS.get(end.detail, ""),
-        evidence=(smoke.shows(f"stage {end.stage}", f"{end.detail} after {end.seconds:g} s"),),
+        evidence=(
+            smoke.shows(
+                f"stage {end.stage}",
+                f"{end.detail} after {end.seconds:g} s{': ' if end.said else ''}{end.said}",
+            ),
+        ),
         remedies=_crash_remedies(smoke, end),
-        shows=(*_outcomes(smoke), *more),
+        shows=tuple(dict.fromkeys((*_outcomes(smoke, end.said), *more))),
     )
 
 

@@ -86,6 +86,7 @@ def triton_missing(
         return
     yield Finding(
         title="torch is installed without Triton, so torch.compile cannot make kernels for the GPU",
+        detail="Packages with Triton kernels need it as well. Torch without torch.compile does not.",
         severity=use.severity,
         evidence=(
             build.shows("torch", build.version),

@@ -86,7 +86,11 @@ def why_of(lookup: Lookup) -> str:
 
 def considered(attempts: Sequence[Attempt], depth: int) -> Iterator[Line]:
     """Every file that was tried, in order, rule by rule; hardware subdirectories that are not there are counted."""
+    asked: set[str] = set()
     for (rule, source), group in groupby(attempts, key=lambda each: (each.rule, each.source)):
+        if rule == "default" and "cache" not in asked:
+            yield Line(depth, RULES["cache"], "", "has no line for it")
+        asked.add(rule)
         tried = list(group)
         real = [each for each in tried if each.verdict != "no-directory" or not is_subdirectory(each.path)]
         left_out = (

@@ -78,6 +78,8 @@ class Scenario(msgspec.Struct, frozen=True):
     """Of watched libraries, and those that fail."""
     extensions: tuple[Opened, ...] = ()
     """Compiled extensions of other packages, after torch."""
+    by_name: tuple[Opened, ...] = ()
+    """The driver's libraries, as programs without torch ask for them through ctypes; only where something is left out."""
 
     def found(self, name: str) -> str | None:
         """The file that torch's process has for a name; None where nothing asked for it or it was not found."""
@@ -106,7 +108,7 @@ class LoaderPredictions(Fact, frozen=True):
     scenarios: tuple[Scenario, ...]
     """The first is as things are."""
     by_name: tuple[Opened, ...]
-    """Names that a program without torch would ask for through ctypes."""
+    """Names that a program without torch would ask for through ctypes, as things are."""
 
     @property
     def actual(self) -> Scenario:

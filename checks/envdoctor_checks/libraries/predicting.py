@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from envdoctor.loader.tree import Tree
 
 CRASH = "the process is killed while the file is read"
+DRIVER_NAMES = ("libcuda.so.1", "libnvidia-ml.so.1")
 MOST_ELEMENTS = 12
 """Elements of LD_LIBRARY_PATH of which each is tried without; longer lists are only dropped as a whole."""
 
@@ -54,7 +55,11 @@ def words(failure: Failure | None) -> str | None:
 
 
 def scenarios(
-    tree: Tree, settings: LoaderSettings, loading: TorchLoading, extensions: Iterable[str]
+    tree: Tree,
+    settings: LoaderSettings,
+    loading: TorchLoading,
+    extensions: Iterable[str],
+    ctypes: str | None = None,
 ) -> Iterator[Scenario]:
     """As it is, without LD_LIBRARY_PATH, and without each of its elements."""
     files = tuple(extensions)
@@ -63,10 +68,10 @@ def scenarios(
         tuple(dict.fromkeys(re.split("[:;]", settings.library_path or ""))) if settings.library_path else ()
     )
     if elements:
-        yield scenario(tree, settings, loading, files, elements)
+        yield scenario(tree, settings, loading, files, elements, ctypes)
     if 1 < len(elements) <= MOST_ELEMENTS:
         for each in elements:
-            yield scenario(tree, settings, loading, files, (each,))
+            yield scenario(tree, settings, loading, files, (each,), ctypes)
 
 
 def scenario(
@@ -75,9 +80,11 @@ def scenario(
     loading: TorchLoading,
     extensions: Iterable[str],
     dropped: tuple[str, ...],
+    ctypes: str | None = None,
 ) -> Scenario:
     """One of them."""
-    process = Process(tree, without(settings, dropped))
+    kept_settings = without(settings, dropped)
+    process = Process(tree, kept_settings)
     failure = process.start() or import_torch(process, loading)
     torch = process.lookups
     opened = tuple(opened_after(process, path) for path in extensions) if failure is None else ()
@@ -86,7 +93,8 @@ def scenario(
         for each in torch
         if is_watched(each.name) or each.how == "failed"
     )
-    return Scenario(dropped, words(failure), kept, opened)
+    drivers = tuple(by_name(tree, kept_settings, ctypes, DRIVER_NAMES)) if dropped else ()
+    return Scenario(dropped, words(failure), kept, opened, drivers)
 
 
 def without(settings: LoaderSettings, dropped: Iterable[str]) -> LoaderSettings:

@@ -138,7 +138,7 @@ def loader_predictions(
     source = Source("call", "model of the loader")
     if isinstance(loading, TorchLoading):
         yield LoaderPredictions(
-            scenarios=tuple(scenarios(tree, setup.settings, loading, files)),
+            scenarios=tuple(scenarios(tree, setup.settings, loading, files, ctypes)),
             by_name=tuple(by_name(tree, setup.settings, ctypes, names)),
             source=source,
         )

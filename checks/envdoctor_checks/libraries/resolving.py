@@ -92,7 +92,8 @@ def one_library(
         lines.append(
             Line(0, "not recorded", str(missing), f"record it with: envdoctor record --library {name}")
         )
-    lines += standing(setup, truth(opened, lines))
+    tried = opened if opened is not None and opened.name == name else None
+    lines += standing(setup, truth(tried, lines))
     return shown(f"How the loader resolves {name}", lines)
 
 

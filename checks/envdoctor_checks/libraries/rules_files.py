@@ -6,7 +6,6 @@ import re
 
 from envdoctor.api import (
     Ask,
-    AskAdministrator,
     Change,
     Confidence,
     DropPathEntry,
@@ -22,7 +21,7 @@ from envdoctor.api import (
     imports,
     library,
 )
-from envdoctor_checks.libraries.advice import VARIABLE, in_cache
+from envdoctor_checks.libraries.advice import VARIABLE
 from envdoctor_checks.libraries.check import check
 from envdoctor_checks.libraries.clues import CUDA_FOLDER, Entries, entries_of, in_wheel, normal
 from envdoctor_checks.libraries.facts import (
@@ -172,7 +171,14 @@ def _replace(said: BadLibraryFile, around: Around, owner: str | None, driver: bo
                 Reach.ENVIRONMENT,
             ),
         )
+    folder = said.path.rpartition("/")[0]
+    pointer = Run(
+        "fetch the file, where git-lfs left a pointer in its place",
+        (f"git -C {folder} lfs pull",),
+        Reach.ENVIRONMENT,
+    )
     return (
+        *((pointer,) if "header" in said.problem else ()),
         Change(
             f"install the package that owns {said.path} anew", Reach.HOST, example=(f"dpkg -S {said.path}",)
         ),
@@ -322,6 +328,9 @@ def _empty_element(shown: Evidence, here: CurrentDirectory | None) -> Finding:
     )
 
 
+REFRESH = Run("write the loader's cache anew", ("ldconfig",), Reach.HOST, needs_root=True)
+
+
 @check.rule
 def stale_ld_cache(lines: StaleCacheLines, missed: tuple[LibraryNotFound, ...]) -> Findings:
     """The loader's cache names a file that is gone, and the loader does not try a second entry."""
@@ -339,7 +348,7 @@ def stale_ld_cache(lines: StaleCacheLines, missed: tuple[LibraryNotFound, ...]) 
                 lines.shows("cache line", f"{line.name} => {line.path}"),
                 *((said.evidence(),) if said else ()),
             ),
-            remedies=_refresh(line.path),
+            remedies=(REFRESH,),
             breaks=broken_by(said.quote, line.name) if said else (),
             shows=(library(line.name), *failed(said.quote, line.name)) if said else (),
         )
@@ -364,14 +373,7 @@ def _cached_and_gone(
             detail="ldconfig -p prints what was there when ldconfig ran last. The loader takes the first line of a "
             "name; where that file is gone it tries the system's own folders and nothing else.",
             evidence=(said.evidence(), each.evidence("cache line"), *((proof.evidence(),) if proof else ())),
-            remedies=_refresh(each.path),
+            remedies=(REFRESH,),
             breaks=broken_by(said.quote, said.library),
             shows=(library(said.library), *failed(said.quote, said.library)),
         )
-
-
-def _refresh(path: str) -> tuple[Remedy, ...]:
-    return (
-        AskAdministrator("write the loader's cache anew", commands=("ldconfig",)),
-        in_cache(path.rpartition("/")[0]),
-    )

@@ -28,12 +28,14 @@ from envdoctor_checks.libraries.facts import (
     LibraryNotFound,
     LibraryNotLoadable,
     LibrarySeen,
+    StaleCacheLines,
     WheelFile,
     WheelFiles,
 )
 from envdoctor_checks.libraries.knowledge import Knowledge
 from envdoctor_checks.libraries.names import is_cuda, library_of_dll, soname_major, stem_of
 from envdoctor_checks.libraries.owners import Around, broken_by, failed
+from envdoctor_checks.libraries.tables import WheelLibrary
 from envdoctor_checks.python.facts import Distributions
 from envdoctor_checks.torch.facts import TorchBuild, TorchImport, TorchRequirements
 from envdoctor_checks.torch.symptoms import ModuleBroke
@@ -138,11 +140,12 @@ def _cudart_not_found(
     seen: tuple[LibrarySeen, ...],
     copies: LibraryCopies | None,
     broke: tuple[ModuleBroke, ...],
+    stale: StaleCacheLines | None,
 ) -> Findings:
     miss = miss_of(said)
     if miss.stem == "libcudart":
         around = Around(know, build, wanted, installed)
-        yield _missing(miss, around, bool(on_disk(miss.soname, seen, copies)), broke)
+        yield _missing(miss, around, bool(on_disk(miss.soname, seen, copies)), broke, stale)
 
 
 @cudart_missing.sign
@@ -179,7 +182,13 @@ def _cudart_not_loadable(
     )
 
 
-def _missing(miss: Miss, around: Around, elsewhere: bool, broke: tuple[ModuleBroke, ...]) -> Finding:
+def _missing(
+    miss: Miss,
+    around: Around,
+    elsewhere: bool,
+    broke: tuple[ModuleBroke, ...],
+    stale: StaleCacheLines | None = None,
+) -> Finding:
     """A library was asked for by name and is nowhere the loader looks."""
     major, own = soname_major(miss.soname), around.cuda_major
     row = around.owner(miss.soname)
@@ -189,7 +198,8 @@ def _missing(miss: Miss, around: Around, elsewhere: bool, broke: tuple[ModuleBro
         name = row.soname if own == row.cuda_major and "{" not in row.soname else miss.soname[:-3]
     foreign = own is not None and needed is not None and needed != own
     by_torch = miss.by_torch or (own is not None and not foreign and not broke)
-    certain = (by_torch or own == needed is not None) and not elsewhere
+    cached = _is_cached(miss, row, around, stale)
+    certain = (by_torch or own == needed is not None) and not elsewhere and not cached
     why = f" (the wheel {row.distribution} brings it)" if row and soname_major(name) else ""
     if foreign:
         why = f": something here was built for CUDA {needed}, and this torch brings CUDA {own}"
@@ -201,12 +211,23 @@ def _missing(miss: Miss, around: Around, elsewhere: bool, broke: tuple[ModuleBro
         detail=_why_missing(miss, around, foreign, broke),
         evidence=(miss.evidence, *_torch(around)),
         remedies=_remedies(miss, around, foreign, broke, needed),
-        breaks=() if miss.is_probe else broken_by(miss.quote, miss.soname),
+        breaks=() if miss.is_probe or cached else broken_by(miss.quote, miss.soname),
         shows=() if miss.is_probe else (library(miss.soname), *failed(miss.quote, miss.soname)),
         asks=(Ask("python -m torch.utils.collect_env", "which CUDA torch was built for"),)
         if own is None
         else (),
     )
+
+
+def _is_cached(
+    miss: Miss, row: WheelLibrary | None, around: Around, stale: StaleCacheLines | None
+) -> bool:
+    """Whether the system's copy is the one that was meant, and the loader's cache has a stale line for it.
+
+    Where torch's metadata asks for the wheel, the wheel is what is missing.
+    """
+    by_wheel = row is not None and around.wanted is not None and around.wanted.of(row.distribution)
+    return not by_wheel and stale is not None and any(each.name == miss.soname for each in stale.lines)
 
 
 def _major_of_cuda(miss: Miss, major: str | None) -> int | None:
@@ -295,6 +316,7 @@ def _library_not_found(
     seen: tuple[LibrarySeen, ...],
     copies: LibraryCopies | None,
     broke: tuple[ModuleBroke, ...],
+    stale: StaleCacheLines | None,
 ) -> Findings:
     miss = miss_of(said)
     if not _is_ours(miss):
@@ -303,7 +325,7 @@ def _library_not_found(
     if soname_major(miss.soname) is None and not miss.by_torch:
         yield from _unversioned(miss, around, seen, copies)
     else:
-        yield _missing(miss, around, bool(on_disk(miss.soname, seen, copies)), broke)
+        yield _missing(miss, around, bool(on_disk(miss.soname, seen, copies)), broke, stale)
 
 
 def _is_ours(miss: Miss) -> bool:

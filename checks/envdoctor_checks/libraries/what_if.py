@@ -33,6 +33,26 @@ def proven(
     return ()
 
 
+def leading_elsewhere(
+    predicted: LoaderPredictions | None, name: str, took: str
+) -> tuple[str, ...] | None:
+    """The elements of LD_LIBRARY_PATH without which a driver's library that is asked for by name is another file.
+
+    Rather one that is found than none. Empty and None as `proven` has them.
+    """
+    if predicted is None or not any(
+        each.name == name and _same(each.path, took) for each in predicted.by_name
+    ):
+        return None
+    changed = [
+        (not opened.path, len(each.dropped), each.dropped)
+        for each in predicted.scenarios[1:]
+        for opened in each.by_name
+        if opened.name == name and opened.path != took
+    ]
+    return min(changed)[2] if changed else ()
+
+
 def _same(found: str | None, took: str) -> bool:
     return found is not None and normal(found) == normal(took)
 

@@ -21,6 +21,7 @@ from envdoctor.api import (
 )
 from envdoctor.tables import compare_releases, major_minor, release_key
 from envdoctor_checks.libraries.facts import LibraryNotFound
+from envdoctor_checks.libraries.facts_loader import LoaderPredictions, Opened
 from envdoctor_checks.libraries.tables import WheelLibraries
 from envdoctor_checks.python.facts import Distributions
 from envdoctor_checks.torch.advice import Advice
@@ -67,6 +68,7 @@ def extension_built_for_other_cuda(
     build: TorchBuild,
     packages: Distributions | None,
     advice: Advice,
+    predicted: LoaderPredictions | None,
 ) -> Findings:
     """A compiled extension needs another CUDA major than torch's."""
     if build.torch_cuda is None:
@@ -81,7 +83,10 @@ def extension_built_for_other_cuda(
             continue  # bitsandbytes brings a library for every CUDA release and loads the one that fits
         told.add(each.distribution)
         wanted = min(cuda_majors(wrong[0], advice.wheels))
+        opened = predicted.actual.extension(each.file) if predicted is not None else None
         there = packages is not None and packages.version(f"nvidia-cuda-runtime-cu{wanted}") is not None
+        if opened is not None:
+            there = opened.failure is None
         yield Finding(
             title=f"{each.distribution} {each.version} is built for CUDA {wanted}, and torch {build.version} for CUDA {build.torch_cuda}",
             subject=f"package:{each.distribution}",
@@ -91,6 +96,7 @@ def extension_built_for_other_cuda(
             evidence=(
                 compiled.shows("file", each.file),
                 compiled.shows("needs", " ".join(wrong)),
+                *_foreseen(predicted, opened),
                 build.shows("torch", build.version),
             ),
             remedies=tuple(
@@ -100,6 +106,13 @@ def extension_built_for_other_cuda(
             ),
             breaks=() if there else (imports(each.distribution.replace("-", "_")),),
         )
+
+
+def _foreseen(predicted: LoaderPredictions | None, opened: Opened | None) -> tuple[Evidence, ...]:
+    """What the loader would say, by the model of it."""
+    if predicted is None or opened is None or opened.failure is None:
+        return ()
+    return (predicted.shows("the loader would say", opened.failure),)
 
 
 def _of_this_cuda(
