@@ -103,6 +103,7 @@ class Process:
         self._search = Search(tree, settings)
         self._objects: list[Loaded] = []
         self._lookups: list[Lookup] = []
+        self._opened: list[Loaded] = []
         self.ignored: list[tuple[str, str]] = []
         """Preloads that could not be loaded, which the loader only complains of: name and words."""
 
@@ -110,6 +111,11 @@ class Process:
     def objects(self) -> tuple[Loaded, ...]:
         """In the order of the link map; the kernel's own vDSO is left out."""
         return tuple(self._objects)
+
+    @property
+    def opened(self) -> tuple[Loaded, ...]:
+        """Every object that was ever mapped, those of a dlopen that failed in the end included."""
+        return tuple(self._opened)
 
     @property
     def lookups(self) -> tuple[Lookup, ...]:
@@ -280,6 +286,7 @@ class Process:
         loaded = Loaded(path, name, node.elf, origin=origin, loader=None if dlopen else by)
         loaded.file_id = node.file_id
         self._objects.append(loaded)
+        self._opened.append(loaded)
         self._note(name, by, "searched", path, taken, tuple(attempts), dlopen=dlopen)
         return loaded
 

@@ -93,7 +93,7 @@ def worker_stuck(match: re.Match[str]) -> WorkerStuck | None:
     sample="RuntimeError: A compilation subprocess exited unexpectedly. This is likely due to a crash.",
 )
 def worker_died(match: re.Match[str]) -> WorkerDied:
-    """Inductor's own words from 2.6 on, the standard library's before."""
+    """Inductor's own words, and the standard library's where an older release passes them on."""
     return WorkerDied()
 
 

@@ -69,9 +69,7 @@ BUILD_TOOLS = Run(
 def c_remedies(platform: Platform | None) -> tuple[Remedy, ...]:
     """A C compiler for this system."""
     if on_windows(platform):
-        newer = Install(
-            ("triton-windows",), why="its releases from 3.2 on bring a small C compiler of their own"
-        )
+        newer = Install(("triton-windows",), why="its newer releases bring a small C compiler of their own")
         return (PROMPT, newer, BUILD_TOOLS)
     if on_macos(platform):
         return (XCODE,)

@@ -113,7 +113,7 @@ def is_subdirectory(path: str) -> bool:
 
 def not_asked(process: Process, lookup: Lookup, depth: int) -> Iterator[Line]:
     """Run paths that a reader would expect to count, and why they do not."""
-    by = next((each for each in process.objects if each.file == lookup.wanted_by), None)
+    by = next((each for each in process.opened if each.file == lookup.wanted_by), None)
     if by is None or by.runpath is None:
         return
     for above in _above(by):
@@ -157,6 +157,8 @@ def losers(
             why = "its directory is searched by no rule for this request"
         elif lookup.how == "searched":
             why = f"{RULES[place.rule]} comes later"
+        elif lookup.how == "failed":
+            why = "the search ended before it"
         else:
             why = f"{RULES[place.rule]} was not searched"
         yield Line(depth, "also there", copy.path, why)

@@ -219,9 +219,7 @@ def _missing(
     )
 
 
-def _is_cached(
-    miss: Miss, row: WheelLibrary | None, around: Around, stale: StaleCacheLines | None
-) -> bool:
+def _is_cached(miss: Miss, row: WheelLibrary | None, around: Around, stale: StaleCacheLines | None) -> bool:
     """Whether the system's copy is the one that was meant, and the loader's cache has a stale line for it.
 
     Where torch's metadata asks for the wheel, the wheel is what is missing.

@@ -33,9 +33,7 @@ def proven(
     return ()
 
 
-def leading_elsewhere(
-    predicted: LoaderPredictions | None, name: str, took: str
-) -> tuple[str, ...] | None:
+def leading_elsewhere(predicted: LoaderPredictions | None, name: str, took: str) -> tuple[str, ...] | None:
     """The elements of LD_LIBRARY_PATH without which a driver's library that is asked for by name is another file.
 
     Rather one that is found than none. Empty and None as `proven` has them.

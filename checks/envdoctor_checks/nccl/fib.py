@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+WORD = r"[0-9A-Fa-f]{8}"
 LOCAL = re.compile(r"^ +\|-- (\d+\.\d+\.\d+\.\d+)\n +/32 host LOCAL", re.MULTILINE)
 """A leaf of ``/proc/net/fib_trie``: an address of this machine."""
 
@@ -21,8 +22,8 @@ class Routes:
         self.default: str | None = None
         for line in text.splitlines()[1:]:
             fields = line.split()
-            if len(fields) < 8:
-                continue
+            if len(fields) < 8 or not all(re.fullmatch(WORD, fields[place]) for place in (1, 2, 7)):
+                continue  # not the kernel's, or cut off
             name, destination, gateway, mask = fields[0], fields[1], fields[2], fields[7]
             if int(mask, 16) == 0:
                 self.default = self.default or name
@@ -51,7 +52,7 @@ def inet6(text: str) -> list[tuple[str, str]]:
     found = []
     for line in text.splitlines():
         fields = line.split()
-        if len(fields) == 6 and len(fields[0]) == 32:
+        if len(fields) == 6 and re.fullmatch(r"[0-9A-Fa-f]{32}", fields[0]):
             found.append((fields[5], _short(fields[0])))
     return found
 

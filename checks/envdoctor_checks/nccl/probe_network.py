@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from envdoctor.api import CouldNotLook, Host, Source, Tier
@@ -80,7 +81,8 @@ def _is_running(host: Host, name: str) -> bool:
     """IFF_UP and IFF_RUNNING. The kernel computes the second from operstate, where loopback is ``unknown``."""
     flags = (_quiet(host, f"{NET}/{name}/flags") or "0").strip()
     state = (_quiet(host, f"{NET}/{name}/operstate") or "").strip()
-    return bool(int(flags, 16) & IFF_UP) and state in ("up", "unknown")
+    known = re.fullmatch(r"0x[0-9a-fA-F]+", flags)
+    return bool(known and int(flags, 16) & IFF_UP) and state in ("up", "unknown")
 
 
 def _addresses(host: Host) -> dict[str, tuple[str, ...]]:
