@@ -142,7 +142,7 @@ def losers(
     depth: int,
 ) -> Iterator[Line]:
     """The other files of this name on the machine, and why each was not the one."""
-    by = next((each for each in process.objects if each.file == lookup.wanted_by), process.objects[0])
+    by = next((each for each in process.opened if each.file == lookup.wanted_by), process.objects[0])
     places = [
         *Search(tree, settings).places(by, process.objects[0]),
         Place("default", tuple(f"{each}/" for each in settings.system_dirs)),

@@ -146,7 +146,7 @@ def externally_managed(said: ExternallyManaged, around: Surroundings | None) -> 
     remedies: tuple[Remedy, ...] = (anyway, own) if inside else (own, anyway)
     yield Finding(
         title="this Python belongs to the operating system, and pip must not install into it",
-        subject=f"path:{said.where}" if said.where else "python",
+        subject=f"path:{said.where}" if said.where else "",
         confidence=Confidence.CERTAIN,
         detail="A file EXTERNALLY-MANAGED beside its standard library tells pip and uv to keep out: the system's own "
         "package manager looks after it.",
