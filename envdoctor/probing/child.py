@@ -127,7 +127,7 @@ class ChildResult(msgspec.Struct, frozen=True, kw_only=True):
     """Why it was not started, what was wrong with an answer (quoted), what could not be seen."""
     stuck: StuckChild | None = None
     left_behind: str = ""
-    """Its private directory, with the reason, when that could not be removed."""
+    """Its private directory and shared memory, with the reason, when they could not be removed."""
 
     @property
     def command(self) -> str:
@@ -157,7 +157,7 @@ def run_child(request: ChildRequest) -> ChildResult:
 
 
 def terminate_all(*, refuse_new: bool = True) -> None:
-    """Kill every live child and remove its private directory, within about a second.
+    """Kill every live child and remove what it made, within about a second.
 
     For Ctrl-C, SIGTERM and the exit. With `refuse_new`, threads that are still at work get INTERRUPTED for
     every further child. On Windows it does nothing.

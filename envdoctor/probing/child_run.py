@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from typing import TYPE_CHECKING
 
 from envdoctor.probing.child import ChildEnd, ChildRequest, ChildResult, StuckChild
 from envdoctor.probing.child_kept import Exit, verdict
@@ -15,16 +16,21 @@ from envdoctor.probing.child_pipes import Pipes
 from envdoctor.probing.child_private import PrivateDirectory
 from envdoctor.probing.child_proc import describe_stuck, within
 from envdoctor.probing.child_process import Process, signal_name
+from envdoctor.probing.child_shared import SharedMemory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _PIPE_GRACE = 0.25  # after the exit: a descendant may hold the pipes for ever
 _TERM_GRACE = 0.5
 _KILL_WAIT = 2.0  # a killed process with tens of GB takes a while to give them back
 _TERMINATE_SECONDS = 1.0
+_NOTE_EVERY = 0.1
 _LONG_NAME = 500
 
 
 class Run:
-    """One run of a request: `to_end` once; meanwhile `kill` and `remove_directory` from any thread."""
+    """One run of a request: `to_end` once; meanwhile `kill` and `clean_up` from any thread."""
 
     def __init__(self, request: ChildRequest) -> None:
         self._request = request
@@ -33,6 +39,7 @@ class Run:
         self._process = Process(self._token)
         self._pipes = Pipes(max_output=request.max_output, max_answer=request.max_answer)
         self._private: PrivateDirectory | None = None
+        self._shared = SharedMemory()
         self._start_lock = threading.Lock()  # of the next two: a late start cleans up after itself
         self._starting = False
         self._given_up = False
@@ -61,13 +68,14 @@ class Run:
         if self._starting and self._process.pid is None:
             return False
         living = self._process.living()
+        self._shared.note(living)
         self._process.signal(signal.SIGKILL, living)
         return not living
 
-    def remove_directory(self) -> None:
-        """Remove the private directory; nothing happens where it is gone already."""
-        if self._private is not None:
-            self._left_behind = self._private.remove()
+    def clean_up(self) -> None:
+        """Remove the private directory and shared memory; nothing happens where they are gone already."""
+        kept = [self._shared.remove(), "" if self._private is None else self._private.remove()]
+        self._left_behind = "; ".join(filter(None, kept))
 
     def _start(self) -> bool:
         """Whether there is a process to attend to."""
@@ -115,7 +123,7 @@ class Run:
         self._pipes.close_child_ends()
         self._process.signal(signal.SIGKILL, ())
         registry.reap_later(self._process)
-        self.remove_directory()
+        self.clean_up()
 
     def _exec(self, env: dict[str, str]) -> None:
         pipes, request = self._pipes, self._request
@@ -140,9 +148,12 @@ class Run:
     def _attend(self) -> None:
         """Drain it until it has exited and its pipes are closed, or the deadline."""
         deadline = self._began + self._request.deadline
-        pause = 0.001
+        pause, note_at = 0.001, 0.0
         while True:
             now = time.monotonic()
+            if now >= note_at:
+                self._note_shared(())
+                note_at = now + _NOTE_EVERY
             if self._process.has_exited():
                 if self._seconds is None:
                     self._seconds = now - self._began
@@ -159,6 +170,7 @@ class Run:
         if not (self._given_up or self._give_up_start()):
             self._pipes.close_child_ends()
         living = self._process.living()
+        self._note_shared(living)
         if living and not self.interrupted:
             living = self._end(living, signal.SIGTERM, _TERM_GRACE)
         if living:
@@ -171,7 +183,11 @@ class Run:
         if living:
             seconds = time.monotonic() - self._began
             self._stuck = describe_stuck(living, stage=self._last_stage(), seconds=seconds)
-        self.remove_directory()
+        self.clean_up()
+
+    def _note_shared(self, others: Iterable[int]) -> None:
+        if self._process.pid is not None:
+            self._shared.note({self._process.pid, *others})
 
     def _end(self, living: list[int], number: int, patience: float) -> list[int]:
         """Signal each process once, also those that appear meanwhile; those that outlive `patience`."""
@@ -259,7 +275,7 @@ class Registry:
             self._unreaped.append(process)
 
     def terminate(self, *, refuse_new: bool = True) -> None:
-        """Kill all, wait at most a second, remove their directories. In a fork of the owner: nothing."""
+        """Kill all, wait at most a second, remove what they made. In a fork of the owner: nothing."""
         if os.getpid() != self._owner:
             return
         with self._lock:
@@ -272,7 +288,7 @@ class Registry:
         while (alive := [run for run in alive if not run.kill()]) and time.monotonic() < until:
             time.sleep(0.01)
         for run in runs:
-            run.remove_directory()
+            run.clean_up()
 
 
 def _why(error: BaseException) -> str:

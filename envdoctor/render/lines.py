@@ -88,7 +88,7 @@ class Page:
             return
         label = max((cells(lines[0][column]) for column in used[1:]), default=0)
         for row in lines[1:]:
-            self.row(f"{lines[0][0]} {row[0]}".strip(), "", 0, indent)
+            self.paragraph(f"{lines[0][0]} {row[0]}".strip(), indent)
             for column in used[1:]:
                 if row[column]:
                     self.row(lines[0][column], row[column], label, indent + 2)

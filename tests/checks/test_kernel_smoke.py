@@ -162,7 +162,7 @@ def test_eager_stages_pass_and_nothing_is_compiled_without_being_asked() -> None
     tried = Tried(torch_python(), budget=60)
     if tried.eager.device == "cuda":
         pytest.skip("this machine has a GPU: tests/gpu looks at it")
-    assert passed(tried.eager) == ["import", "allocate", "matmul"]
+    assert passed(tried.eager) == ["allocate", "matmul"]
     assert tried.eager.well
     assert tried.row() == "eager ok on the CPU; no GPU was tried"
     assert "--device cpu" in tried.not_tried()["kernel.smoke-compile-cpu"]
@@ -211,7 +211,7 @@ def test_a_torch_that_cannot_be_imported_is_not_tried(tmp_path: Path) -> None:
         init="raise ImportError('libgone.so.3: cannot open shared object file: No such file')",
     )
     tried = Tried(made.python, deep=True)
-    assert "torch cannot be imported" in tried.not_tried()["kernel.smoke-eager"]
+    assert "torch cannot be imported" in tried.not_tried()["kernel.smoke-compile-cpu"]
     assert tried.seen.facts.get(SmokeEager) is None
 
 
@@ -220,17 +220,12 @@ def test_switched_off_compiling_is_left_out(fake: Callable[..., str]) -> None:
     assert "TORCHDYNAMO_DISABLE=1" in tried.not_tried()["kernel.smoke-compile-cpu"]
 
 
-def test_a_budget_that_is_spent_leaves_it_out(fake: Callable[..., str]) -> None:
-    tried = Tried(fake("return Tensor()"), budget=6)
-    assert "--budget" in tried.not_tried()["kernel.smoke-eager"]
-
-
 # Endings that a real torch does not come to
 
 
 def test_whole_tensors_are_well(fake: Callable[..., str]) -> None:
     tried = Tried(fake("return Tensor()"))
-    assert passed(tried.eager) == ["import", "allocate", "matmul"]
+    assert passed(tried.eager) == ["allocate", "matmul"]
     assert tried.eager.well
 
 
@@ -259,7 +254,7 @@ def test_an_end_by_the_system_is_a_question_of_memory(fake: Callable[..., str]) 
 def test_a_hang_names_the_stage_and_the_line(
     fake: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("envdoctor_checks.kernel.probe_smoke.EAGER_SECONDS", 3.0)
+    monkeypatch.setattr("envdoctor_checks.torch.probe_import.DEADLINE", 5.0)
     monkeypatch.setattr("envdoctor_checks.kernel.rules_smoke.SHORT_PATIENCE", 2.0)
     tried = Tried(fake("time.sleep(300)"))
     assert tried.eager.ended is not None

@@ -23,7 +23,8 @@ from envdoctor_checks.kernel.facts_smoke import (
     SmokeGpu,
     SmokeRates,
 )
-from envdoctor_checks.kernel.probe_smoke import smoke_compile_cpu, smoke_compile_gpu, smoke_eager
+from envdoctor_checks.kernel.probe_smoke import smoke_compile_cpu, smoke_compile_gpu
+from envdoctor_checks.kernel.smoke_results import eager_facts
 from envdoctor_checks.torch.facts import TorchCuda, TorchImport
 from tests.support.cases import doctor
 
@@ -90,7 +91,7 @@ def report(facts: Facts) -> Report:
 def test_everything_that_a_gpu_tells_becomes_facts() -> None:
     machine = Machine(*WHOLE)
     facts = compiled(machine, DEEP)
-    assert machine.requests[0].argv[-4:] == ("compile", "cuda", "deep", "/cuda/bin/nvcc")
+    assert machine.requests[0].argv[-3:] == ("cuda", "deep", "/cuda/bin/nvcc")
     told, gpu, rates, allocator = (
         facts.get(kind) for kind in (SmokeCompile, SmokeGpu, SmokeRates, SmokeAllocator)
     )
@@ -121,14 +122,11 @@ def test_it_is_shown_and_a_slow_link_is_named() -> None:
 
 def test_a_hang_in_a_copy_is_an_error_about_the_gpu() -> None:
     dump = 'Thread 0x1 (most recent call first):\n  File "<envdoctor>", line 77 in copy\n'
-    stages = (*ok("import"), *ok("allocate"), *ok("matmul"), trying("copy", at=3.0))
+    smoke = {"stage": "smoke", "device": "cuda"}
+    stages = (smoke, *ok("allocate"), *ok("matmul"), trying("copy", at=3.0))
     ends: dict[str, Any] = {"end": ChildEnd.TIMED_OUT, "exit_code": None, "done": False, "seconds": 25.0}
-    machine = Machine(*stages, **ends, stderr=Captured(text=dump))
-    facts = gathered(
-        each
-        for each in smoke_eager(machine.host, TARGET, IMPORTED, CUDA, None, None)
-        if not isinstance(each, Printed)
-    )
+    result = Machine(*stages, **ends, stderr=Captured(text=dump)).result
+    facts = gathered(each for each in eager_facts(result, None) if not isinstance(each, Printed))
     eager = facts.get(SmokeEager)
     assert isinstance(eager, SmokeEager)
     assert eager.device == "cuda"
@@ -145,7 +143,7 @@ def test_the_gpu_is_left_alone_where_the_processor_is_asked_for() -> None:
     assert compiled(machine, asked).get(SmokeCompile) is None
     assert machine.requests == []
     given = gathered(smoke_compile_cpu(machine.host, TARGET, IMPORTED, CUDA, asked, None))
-    assert machine.requests[0].argv[-4:] == ("compile", "cpu", "", "")
+    assert machine.requests[0].argv[-3:] == ("cpu", "", "")
     assert given.get(SmokeGpu) is None
 
 

@@ -81,7 +81,7 @@ def asked(env: Environment, pci: PciDevices | None = None, **variables: str) -> 
     packages = Facts.of(*distributions(host, paths)).get(Distributions)
     assert isinstance(packages, Distributions)
     found, _ = build(host, paths, packages)
-    return Answer(list(import_torch(host, None, pci, target, paths, found)))
+    return Answer(list(import_torch(host, None, pci, target, paths, found, None, None)))
 
 
 def test_nothing_is_started_where_there_is_no_torch(env: Environment) -> None:
@@ -252,7 +252,7 @@ def test_the_real_torch() -> None:
     assert isinstance(packages, Distributions)
     found, _ = build(host, paths, packages)
     assert isinstance(found, TorchBuild)
-    answer = Answer(list(import_torch(host, None, None, target, paths, found)))
+    answer = Answer(list(import_torch(host, None, None, target, paths, found, None, None)))
     assert answer.imported.ok
     import torch
 

@@ -39,6 +39,8 @@ from envdoctor_checks.driver.probe_libraries import COMPAT, RELEASE
 from envdoctor_checks.driver.reasoning import CUDA, quoted
 from envdoctor_checks.driver.tables import CudaFloors
 from envdoctor_checks.gpu.facts import GpuDevices
+from envdoctor_checks.libraries.facts_loader import LoaderPredictions
+from envdoctor_checks.libraries.what_if import leading_elsewhere
 
 
 def _compat_in_use(init: CudaInit) -> str | None:
@@ -52,28 +54,33 @@ def _release_of(path: str) -> str | None:
 
 
 def without_compat(
-    path: str | None, variables: Variables | None, requested: tuple[CompatRequested, ...]
+    path: str | None,
+    variables: Variables | None,
+    requested: tuple[CompatRequested, ...],
+    proven: tuple[str, ...] | None = None,
 ) -> tuple[Remedy, ...]:
-    """Take the compatibility library out of the loader's way, by the means that put it there."""
+    """Take the compatibility library out of the loader's way, by the means that put it there.
+
+    `proven`: the elements of LD_LIBRARY_PATH without which it is another file, where the loader's model has said.
+    """
     folder = posixpath.dirname(path) if path else None
     value = (variables.get("LD_LIBRARY_PATH") if variables else None) or next(
         (each.value for each in requested if each.variable == "LD_LIBRARY_PATH"), ""
     )
-    entries = [each for each in value.split(":") if COMPAT.search(each + "/")]
+    named = tuple(each for each in value.split(":") if COMPAT.search(each + "/"))
+    entries = named if proven is None else proven
     remedies: list[Remedy] = [
         UnsetVariable(each.variable, why="it puts the compatibility libraries before the driver's")
         for each in requested
         if each.variable != "LD_LIBRARY_PATH"
     ]
-    if entries or not remedies:
-        entry = entries[0] if entries else folder or "/usr/local/cuda/compat"
-        remedies.append(
-            DropPathEntry(
-                "LD_LIBRARY_PATH",
-                entry,
-                why="so that the driver's own libcuda is found, not the compat library",
-            )
+    guessed = () if remedies or proven == () else (folder or "/usr/local/cuda/compat",)
+    remedies += [
+        DropPathEntry(
+            "LD_LIBRARY_PATH", each, why="so that the driver's own libcuda is found, not the compat library"
         )
+        for each in entries or guessed
+    ]
     if not entries:
         remedies.append(
             Run(
@@ -98,7 +105,11 @@ UNSUPPORTED = (
 
 @check.rule
 def compat_library_unsupported(
-    init: CudaInit, module: KernelModule | None, gpus: GpuDevices | None, variables: Variables | None
+    init: CudaInit,
+    module: KernelModule | None,
+    gpus: GpuDevices | None,
+    variables: Variables | None,
+    predicted: LoaderPredictions | None,
 ) -> Findings:
     """A cuda-compat libcuda is used on a GPU or driver that does not support it."""
     compat = _compat_in_use(init)
@@ -112,15 +123,15 @@ def compat_library_unsupported(
     ]
     evidence += [module.shows("loaded module", module.release)] if module and module.release else []
     evidence += [gpus.shows("GPU", gpus.devices[0].name)] if gpus and gpus.devices else []
-    yield _unsupported(tuple(evidence), compat, None, variables, ())
+    proven = leading_elsewhere(predicted, "libcuda.so.1", init.library or "")
+    yield _unsupported(tuple(evidence), compat, None, without_compat(compat, variables, (), proven))
 
 
 def _unsupported(
     evidence: tuple[Evidence, ...],
     path: str | None,
     release: str | None,
-    variables: Variables | None,
-    requested: tuple[CompatRequested, ...],
+    remedies: tuple[Remedy, ...],
 ) -> Finding:
     compat_release = _release_of(path) if path else release
     return Finding(
@@ -128,7 +139,7 @@ def _unsupported(
         detail=UNSUPPORTED,
         evidence=evidence,
         remedies=(
-            *without_compat(path, variables, requested),
+            *remedies,
             UpgradeDriver(
                 compat_release or "", why="then no compatibility library is needed", verify="nvidia-smi"
             ),
@@ -176,12 +187,16 @@ def _error_804(
         evidence += tuple(fact.shows("driver release", loaded) for fact in (module or release,) if fact)
     if gpus and gpus.devices:
         evidence += (gpus.shows("GPU", gpus.devices[0].name),)
-    yield _unsupported(evidence, path, compat[0].release if compat else None, variables, requested)
+    remedies = without_compat(path, variables, requested)
+    yield _unsupported(evidence, path, compat[0].release if compat else None, remedies)
 
 
 @check.rule
 def compat_library_shadows_driver(
-    init: CudaInit, module: KernelModule, variables: Variables | None
+    init: CudaInit,
+    module: KernelModule,
+    variables: Variables | None,
+    predicted: LoaderPredictions | None,
 ) -> Findings:
     """A cuda-compat libcuda that is older than the driver's own is found first."""
     compat = _compat_in_use(init)
@@ -197,7 +212,7 @@ def compat_library_shadows_driver(
             init.shows("cuInit", f"{init.code} {init.name}"),
             module.shows("loaded module", module.release),
         ),
-        without_compat(compat, variables, ()),
+        without_compat(compat, variables, (), leading_elsewhere(predicted, "libcuda.so.1", compat)),
         failed=init.code != 0,
     )
 

@@ -1,18 +1,15 @@
-"""The smoke test's child, for the target interpreter: Python 3.8 and later, the standard library and torch.
+"""The smoke test's programs, for the target interpreter: Python 3.8 and later, the standard library and torch.
 
-Every stage is announced before it is tried, so that one that crashes or hangs is known by name. Arguments: the part
-(``eager`` or ``compile``), the device (``cpu`` or ``cuda``), ``deep`` or nothing, and nvcc's path or nothing.
+Every stage is announced before it is tried, so that one that crashes or hangs is known by name. `EAGER` is a part of
+the child that imports torch, which calls ``eager``. `SCRIPT` is a child of its own; its arguments: the device (``cpu``
+or ``cuda``), ``deep`` or nothing, and nvcc's path or nothing.
 """
 
 from envdoctor_checks.kernel.smoke_gpu_script import GPU_STAGES
 
-COMMON = r"""
-import os
-import sys
+EAGER = r"""
 import time
 import traceback
-
-PART, DEVICE, DEEP, NVCC = (sys.argv[1:] + [""] * 4)[:4]
 
 class WrongResult(Exception):
     pass
@@ -86,6 +83,20 @@ def copy():
     stream.synchronize()
     same(back, there, "a copy to the GPU and back", rtol=0, atol=0)
 
+def eager(module, device):
+    global torch, DEVICE
+    torch, DEVICE = module, device
+    answer("smoke", device=device)
+    if stage("allocate", allocate) and stage("matmul", matmul) and DEVICE == "cuda":
+        stage("copy", copy)
+"""
+
+COMPILE = r"""
+import os
+import sys
+
+DEVICE, DEEP, NVCC = (sys.argv[1:] + [""] * 3)[:3]
+
 def begin():
     if not stage("import", import_torch):
         return False
@@ -94,12 +105,6 @@ def begin():
         return False
     return stage("allocate", allocate)
 
-def eager():
-    if begin() and stage("matmul", matmul) and DEVICE == "cuda":
-        stage("copy", copy)
-"""
-
-COMPILE = r"""
 def fused(a, b):
     mixed = torch.nn.functional.gelu(a * 1.5 + b) * torch.sigmoid(b) + torch.tanh(a) * 0.5 - a * b * 0.25
     return mixed.sum(dim=-1)
@@ -200,8 +205,8 @@ def compiling():
 """
 
 MAIN = r"""
-eager() if PART == "eager" else compiling()
+compiling()
 done()
 """
 
-SCRIPT = COMMON + COMPILE + GPU_STAGES + MAIN
+SCRIPT = EAGER + COMPILE + GPU_STAGES + MAIN

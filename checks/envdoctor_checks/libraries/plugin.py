@@ -11,6 +11,7 @@ from envdoctor_checks.libraries import (  # noqa: F401 # importing registers
     rules_cudnn_release,
     rules_elsewhere,
     rules_files,
+    rules_foreseen,
     rules_missing,
     rules_mixed,
     rules_nvrtc,

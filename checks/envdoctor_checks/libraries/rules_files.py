@@ -123,12 +123,16 @@ def _refused(
     wanted: TorchRequirements | None,
     installed: Distributions | None,
 ) -> Findings:
+    yield from refused(said, Around(know, build, wanted, installed))
+
+
+def refused(said: BadLibraryFile, around: Around) -> Findings:
+    """What the loader's words about a file mean."""
     stem = stem_of(said.path) or said.path.rpartition("/")[2]
     if said.problem in ("empty", "too small") and not is_cuda(stem):
         return  # ldconfig's warning of the driver's placeholders in an image
     name = said.path.rpartition("/")[2]
     driver = stem in DRIVER or stem.startswith("libnvidia-")
-    around = Around(know, build, wanted, installed)
     row = around.owner(name) if in_wheel(said.path) else None
     yield Finding(
         title=f"{name} cannot be used: {said.problem}",

@@ -24,7 +24,7 @@ from envdoctor.api import (
 )
 from envdoctor_checks.libraries.advice import VARIABLE
 from envdoctor_checks.libraries.check import check
-from envdoctor_checks.libraries.clues import entries_of, normal
+from envdoctor_checks.libraries.clues import Entries, entries_of, normal
 from envdoctor_checks.libraries.facts import LibraryNotFound, SearchPath, VersionNotFound
 from envdoctor_checks.libraries.facts_loader import LoaderPredictions
 from envdoctor_checks.libraries.owners import failed
@@ -46,6 +46,11 @@ GL = {
 @check.rule
 def glibc_too_old(said: VersionNotFound, table: Runtimes, platform: Platform | None) -> Findings:
     """A binary needs a newer glibc than the system's."""
+    yield from needing_glibc(said, table, platform)
+
+
+def needing_glibc(said: VersionNotFound, table: Runtimes, platform: Platform | None) -> Findings:
+    """What the loader's words about a version of glibc mean."""
     needed = re.fullmatch(r"GLIBC_(\d+\.\d+)", said.version)
     if needed is None:
         return
@@ -100,10 +105,17 @@ def libstdcxx_too_old(
     predicted: LoaderPredictions | None,
 ) -> Findings:
     """The libstdc++ that is found lacks a version that a binary needs."""
+    left_out = proven(predicted, "libstdc++.so.6", said, said.library)
+    yield from lacking_version(said, table, entries_of(variables, path), left_out)
+
+
+def lacking_version(
+    said: VersionNotFound, table: Runtimes, entries: Entries, left_out: tuple[str, ...] | None
+) -> Findings:
+    """What the loader's words about a version of libstdc++ mean."""
     if not said.version.startswith(("GLIBCXX_", "CXXABI_")):
         return
     gcc = table.gcc_for(said.version)
-    entries = entries_of(variables, path)
     entry = entries.supplying(said.library) if "/" in said.library else None
     whose = (said.wanted_by or "a binary").rpartition("/")[2]
     yield Finding(
@@ -121,9 +133,7 @@ def libstdcxx_too_old(
         + "libstdc++ is compatible with older programs, so the newest one on the machine serves all; conda "
         "environments bring their own, which must come before the system's.",
         evidence=(said.evidence(), *((entries.evidence(),) if entries.entries else ())),
-        remedies=tuple(
-            _newer_libstdcxx(said, entry, gcc, proven(predicted, "libstdc++.so.6", said, said.library))
-        ),
+        remedies=tuple(_newer_libstdcxx(said, entry, gcc, left_out)),
         breaks=(library("libstdc++.so.6"), *failed(said.quote, "libstdc++.so.6")),
         shows=(library("libstdc++.so.6"), *failed(said.quote, "libstdc++.so.6")),
     )

@@ -46,7 +46,7 @@ def leading_elsewhere(predicted: LoaderPredictions | None, name: str, took: str)
         (not opened.path, len(each.dropped), each.dropped)
         for each in predicted.scenarios[1:]
         for opened in each.by_name
-        if opened.name == name and opened.path != took
+        if opened.name == name and not _same(opened.path, took)
     ]
     return min(changed)[2] if changed else ()
 

@@ -1,11 +1,15 @@
 """The script that imports torch in a child of the target interpreter and asks what it sees. Python 3.8 and later.
 
-Each step is announced before it is made, so that one that crashes or hangs is known by name.
+Each step is announced before it is made, so that one that crashes or hangs is known by name. Last come the eager
+stages of the smoke test, on the GPU where torch has one. One argument: ``cpu`` keeps them on the processor.
 """
 
-SCRIPT = r"""
+from envdoctor_checks.kernel.smoke_script import EAGER
+
+SCRIPT = (
+    EAGER
+    + r"""
 import sys
-import traceback
 
 def told(error):
     lines = traceback.format_exception(type(error), error, error.__traceback__)
@@ -76,6 +80,7 @@ def cuda(torch):
         answer("asking", what="nccl.version")
         ask(record, "nccl", lambda: nccl(torch))
     answer("cuda", **record)
+    return bool(record.get("available"))
 
 def main():
     answer("importing")
@@ -93,9 +98,12 @@ def main():
     if not hasattr(torch, "cuda"):
         answer("not-torch")
         return
-    cuda(torch)
+    available = cuda(torch)
     maps()
+    if hasattr(torch, "randint"):
+        eager(torch, "cuda" if available and sys.argv[1:] != ["cpu"] else "cpu")
 
 main()
 done()
 """
+)

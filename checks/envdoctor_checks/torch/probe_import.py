@@ -12,10 +12,12 @@ from typing import Any
 
 from msgspec import structs
 
-from envdoctor.api import Host, Printed, Source, Target, TargetPaths, Tier, Unavailable
+from envdoctor.api import Asked, Host, Printed, Source, Target, TargetPaths, Tier, Unavailable
 from envdoctor.probing.child import Captured, ChildEnd, ChildResult, python_request
 from envdoctor.target import failure
 from envdoctor_checks.driver.facts import DeviceNodes, PciDevices
+from envdoctor_checks.kernel.facts_smoke import AddressSpace, SmokeEager
+from envdoctor_checks.kernel.smoke_results import eager_facts
 from envdoctor_checks.libraries.facts import LoadedFile, LoadedLibraries, LoaderTrace, Lookup
 from envdoctor_checks.libraries.tables import WheelLibraries, wheel_libraries
 from envdoctor_checks.torch.check import check
@@ -30,6 +32,8 @@ from envdoctor_checks.torch.facts import (
 
 DEADLINE = 25.0
 """Seconds for the import and all questions; with files in the page cache it takes two, off a slow disk ten."""
+MARGIN, FEWEST = 3.0, 3.0
+"""Seconds of a small budget that are kept for seeing the child to its end, and that it has at the least."""
 OUTPUT = 8 << 20
 """Bytes of stderr that are kept: the loader's trace of an import is a fifth of a megabyte."""
 TRACED = r" *\d+:\t"
@@ -45,8 +49,19 @@ def import_torch(
     target: Target,
     paths: TargetPaths,
     build: TorchBuild | Unavailable,
-) -> Iterator[TorchImport | TorchCuda | TorchDevices | LoadedLibraries | LoaderTrace | Printed | Unavailable]:
-    """Import torch, ask it for CUDA, and read the loader's trace and the process's maps.
+    asked: Asked | None,
+    space: AddressSpace | Unavailable | None,
+) -> Iterator[
+    TorchImport
+    | TorchCuda
+    | TorchDevices
+    | LoadedLibraries
+    | LoaderTrace
+    | SmokeEager
+    | Printed
+    | Unavailable
+]:
+    """Import torch, ask it for CUDA, read the loader's trace and the process's maps, and compute a little.
 
     Nothing is given where torch is not installed. Device files are read before, since NVIDIA's libraries may
     make them.
@@ -56,7 +71,11 @@ def import_torch(
         return
     environ = {**host.environ, "LD_DEBUG": "libs,files"}
     environ.pop("LD_DEBUG_OUTPUT", None)
-    request = python_request(target.python, SCRIPT, deadline=DEADLINE, env=environ, temporary_directory=True)
+    seconds = min(DEADLINE, max(host.remaining() - MARGIN, FEWEST))
+    device = ("cpu",) if asked is not None and asked.device == "cpu" else ()
+    request = python_request(
+        target.python, SCRIPT, args=device, deadline=seconds, env=environ, temporary_directory=True
+    )
     result = host.run_child(structs.replace(request, max_output=OUTPUT))
     traced, said = split_trace(result.stderr.text)
     result = structs.replace(result, stderr=Captured(text=said))  # the trace is none of its own words
@@ -64,6 +83,7 @@ def import_torch(
     yield from _import_facts(result, stages, said)
     yield from _cuda_facts(result, stages)
     yield from _library_facts(stages, traced)
+    yield from eager_facts(result, space)
     if text := _words(stages, said, asked_for_gpu=_has_gpu(nodes, pci)):
         yield Printed(text, Source("child", "import torch"))
 

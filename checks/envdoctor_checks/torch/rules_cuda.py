@@ -85,7 +85,7 @@ def extension_built_for_other_cuda(
         wanted = min(cuda_majors(wrong[0], advice.wheels))
         opened = predicted.actual.extension(each.file) if predicted is not None else None
         there = packages is not None and packages.version(f"nvidia-cuda-runtime-cu{wanted}") is not None
-        if opened is not None:
+        if opened is not None and (opened.failure is None or any(name in opened.failure for name in wrong)):
             there = opened.failure is None
         yield Finding(
             title=f"{each.distribution} {each.version} is built for CUDA {wanted}, and torch {build.version} for CUDA {build.torch_cuda}",
