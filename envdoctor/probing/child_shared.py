@@ -83,7 +83,11 @@ class SharedMemory:
                 status = os.lstat(_PLACE + name)
             except OSError:
                 continue  # it is gone
-            if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and status.st_ctime >= self._since:
+            if (
+                stat.S_ISREG(status.st_mode)
+                and status.st_uid == os.geteuid()
+                and status.st_ctime >= self._since
+            ):
                 yield _PLACE + name, status.st_ino
 
 

@@ -1,6 +1,6 @@
 """How often the model of the loader and this machine's loader agree, over random trees of libraries.
 
-    python tests/bench/bench_agreement.py --resolutions 10000 --seed 1
+    python -m tests.bench.bench_agreement --resolutions 10000 --seed 1
 
 A resolution is one start or dlopen, or one DT_NEEDED entry of an object that it loaded. Prints what was exercised,
 and each disagreement in the smallest tree that still shows it. Exit code 1 where there was any.

@@ -22,13 +22,14 @@ from tests.support import wheels
 from tests.support.cases import doctor
 from tests.support.libraries import build, versioned
 from tests.support.loader_oracle import why_not
-from tests.support.small_torch import INCLUDE, NCCL, NEW, NEWEST, OLD, SOABI, Parts, Shape, SmallTorch
+from tests.support.small_torch import CORE, INCLUDE, NCCL, NEW, NEWEST, OLD, SOABI, Parts, Shape, SmallTorch
 from tests.support.wheels import packed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from envdoctor.report import FindingEntry, FixEntry
+    from envdoctor.prescribe import Fix
+    from envdoctor.report import FindingEntry
 
     Make = Callable[[Shape], SmallTorch]
 
@@ -67,7 +68,7 @@ def first(found: list[FindingEntry]) -> FindingEntry:
     return found[0]
 
 
-def carried_out(fix: FixEntry, torch: SmallTorch, tmp_path: Path, **variables: str) -> dict[str, str]:
+def carried_out(fix: Fix, torch: SmallTorch, tmp_path: Path, **variables: str) -> dict[str, str]:
     """Run the commands of a fix in one shell, as its reader would; the variables that the shell has then."""
     box = tmp_path / "pip"
     box.mkdir(exist_ok=True)
@@ -93,7 +94,7 @@ def carried_out(fix: FixEntry, torch: SmallTorch, tmp_path: Path, **variables: s
 
 def cured(
     torch: SmallTorch, entry: FindingEntry, tmp_path: Path, code: str = IMPORT, **variables: str
-) -> FixEntry:
+) -> Fix:
     """Before the first fix the program fails; after it, it works."""
     assert torch.run(code, **variables).returncode != 0
     fix = entry.fixes[0]
@@ -360,3 +361,47 @@ rm -r "$GONE"
 bash -e fix.sh >&2
 "$PYTHON" -c 'import torch' && echo cured
 """
+
+
+def test_an_extension_that_a_libstdcxx_on_the_variable_breaks(make: Make, tmp_path: Path) -> None:
+    """torch itself does without; the extension is not tried, so the model foresees its failure."""
+    torch = make(NEW)
+    (torch.site / "torch" / "lib" / "libc10.so").unlink()
+    build(torch.site / "torch" / "lib" / "libc10.so")
+    core = build(tmp_path / "made" / "libcore.so.1", source=CORE, flags=("-lstdc++",))
+    module = MODULE.replace("int cudaMalloc(void);", "void c10_wait(void *, void *);")
+    module = module.replace("cudaMalloc() ?", "&c10_wait == 0 ?")
+    made = build(
+        tmp_path / "made" / f"flash_attn_2_cuda.{SOABI}.so",
+        source=module,
+        needs=(core,),
+        flags=(INCLUDE, "-Wl,-rpath,$ORIGIN"),
+    )
+    files = {each.name: each.read_bytes() for each in (made, core)}
+    torch.install(packed(torch.index, "flash-attn", "2.8.3", files))
+    versioned(tmp_path / "old" / "libstdc++.so.6", "GLIBCXX_3.4", "nothing")
+    path = f"{tmp_path}/old"
+    code = "import torch, flash_attn_2_cuda"
+    assert [each.id for each in findings(torch, "torch") if each.severity != "note"] == []
+    assert torch.run(IMPORT, LD_LIBRARY_PATH=path).returncode == 0
+    named = first(findings(torch, LD_LIBRARY_PATH=path))
+    assert (named.id, named.severity, named.confidence) == (
+        "libraries/libstdcxx-too-old",
+        "warning",
+        "likely",
+    )
+    cured(torch, named, tmp_path, code, LD_LIBRARY_PATH=path)
+
+
+def test_an_extension_whose_own_library_is_cut_off(make: Make, tmp_path: Path) -> None:
+    torch = make(NEW)
+    core = versioned(tmp_path / "made" / "libcore.so.1", "libcore.so.1", "cudaMalloc")
+    flags = (INCLUDE, "-Wl,-rpath,$ORIGIN/flash_attn.libs")
+    name = f"flash_attn_2_cuda.{SOABI}.so"
+    made = build(tmp_path / "made" / name, source=MODULE, needs=(core,), flags=flags)
+    files = {name: made.read_bytes(), "flash_attn.libs/libcore.so.1": core.read_bytes()}
+    torch.install(packed(torch.index, "flash-attn", "2.8.3", files))
+    (torch.site / "flash_attn.libs" / "libcore.so.1").write_bytes(b"")
+    named = first(findings(torch))
+    assert (named.id, named.severity, named.confidence) == ("libraries/library-corrupt", "warning", "likely")
+    cured(torch, named, tmp_path, "import torch, flash_attn_2_cuda")

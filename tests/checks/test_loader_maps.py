@@ -10,12 +10,13 @@ import importlib.util
 import os
 import subprocess
 import sys
+from typing import TypeVar
 
 import msgspec
 import pytest
 
 from envdoctor.check import Tier
-from envdoctor.facts import Facts
+from envdoctor.facts import Fact, Facts
 from envdoctor.host import Host
 from envdoctor.loader.process import Failure, Process
 from envdoctor.loader.recorded import RecordedTree
@@ -26,6 +27,7 @@ from envdoctor_checks.libraries.predicting import import_torch
 from tests.support.cases import doctor
 from tests.support.loader_oracle import why_not
 
+F = TypeVar("F", bound=Fact)
 CPU = os.environ.get("ENVDOCTOR_TEST_TORCH") or (sys.executable if importlib.util.find_spec("torch") else "")
 CUDA = os.environ.get("ENVDOCTOR_CUDA_PYTHON", "")
 WITHOUT_CPU = "torch is not installed beside the tests, and ENVDOCTOR_TEST_TORCH names no python"
@@ -67,7 +69,7 @@ def looked_at(python: str) -> Facts:
     return doctor().look(host, tier=Tier.DEFAULT, python=python, area="libraries").facts
 
 
-def fact(facts: Facts, kind: type) -> msgspec.Struct:
+def fact(facts: Facts, kind: type[F]) -> F:
     found = facts.get(kind)
     assert isinstance(found, kind), found
     return found
@@ -81,7 +83,6 @@ def files_of(process: Process) -> frozenset[str]:
 def test_every_request_of_a_real_import_replayed(python: str) -> None:
     """All that the process asked dlopen for, in its order, gives its maps: nothing is missing, nothing is too much."""
     setup = fact(looked_at(python), LoaderSetup)
-    assert isinstance(setup, LoaderSetup)
     real = real_import(python)
     process = Process(LiveTree(Host.here(environ=environ())), setup.settings)
     assert process.start() is None
@@ -98,10 +99,7 @@ def test_every_request_of_a_real_import_replayed(python: str) -> None:
 def test_the_import_predicted(python: str) -> None:
     """Without running anything, from the recorded tree alone: torch's own files and those of NVIDIA's wheels."""
     facts = looked_at(python)
-    setup, tree, loading = (fact(facts, kind) for kind in (LoaderSetup, LoaderTree, TorchLoading))
-    assert isinstance(setup, LoaderSetup)
-    assert isinstance(tree, LoaderTree)
-    assert isinstance(loading, TorchLoading)
+    setup, tree, loading = fact(facts, LoaderSetup), fact(facts, LoaderTree), fact(facts, TorchLoading)
     process = Process(RecordedTree(tree.record), setup.settings)
     assert process.start() is None
     assert import_torch(process, loading) is None
