@@ -254,6 +254,10 @@ class Trial:
             self.left(),
         )
 
+    def misbehaves(self) -> bool:
+        """Whether it has come to the place where it hangs."""
+        return wait_until(lambda: any(Path("/dev/shm").glob(f"nccl-{self.world.mark}")), 30)
+
     def left(self) -> list[str]:
         """What is still there of the run."""
         wait_until(lambda: not self.world.processes(), 3)
@@ -343,10 +347,11 @@ def test_a_child_that_is_killed_from_outside(tmp_path: Path) -> None:
     case = Case("allocate", HANG, "kernel/smoke-test-crashed", ("SIGKILL", "allocate", "want of memory"))
     trial = Trial(tmp_path / "world", case)
     process = trial.start()
-    assert wait_until(lambda: any(Path("/dev/shm").glob(f"nccl-{trial.world.mark}")))
+    assert trial.misbehaves()
     time.sleep(0.5)  # by then its mapping has been seen
-    (child,) = [pid for pid, line in trial.world.processes().items() if "eager" in line.split()]
-    os.kill(child, signal.SIGKILL)
+    for pid in trial.world.processes():
+        if f"nccl-{trial.world.mark}" in Path(f"/proc/{pid}/maps").read_text():
+            os.kill(pid, signal.SIGKILL)
     process.wait(60)
     document = json.loads((trial.folder / "out").read_text())
     names(document, case)
@@ -412,7 +417,7 @@ def test_an_interrupted_run_takes_along_what_does_not_want_to_go(
     """Children deaf to SIGTERM, their orphans, files and shared memory, in the first look and among the trials."""
     trial = Trial(tmp_path / "world", Case(place, f"orphan()\n{DEAF}", "", options=("--device", "cpu")))
     process = trial.start()
-    assert wait_until(lambda: any(Path("/dev/shm").glob(f"nccl-{trial.world.mark}")), 30)
+    assert trial.misbehaves()
     time.sleep(0.3)  # the orphan takes as long to be born
     process.send_signal(number)
     process.wait(20)

@@ -121,7 +121,8 @@ def test_the_recording_names_nobody(name: str) -> None:
 
 
 def test_every_recording_is_of_a_machine_that_is_built() -> None:
-    assert {path.stem for path in MACHINES.glob("*.json")} == set(machines.names())
+    built = {path.stem for path in MACHINES.glob("*.json") if not path.stem.startswith("recorded-")}
+    assert built == set(machines.names())
     assert {path.name for path in MACHINES.glob("*.txt")} == {
         f"{name}.expected.txt" for name in machines.names()
     }

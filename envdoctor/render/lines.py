@@ -108,7 +108,7 @@ class Page:
             start = indent + 2 * depth
             role = "strong" if depth == 0 else ""
             if why and start + cells(head) + cells(why) + 3 <= self.prose:
-                self.paragraph(f"{head}  ({why})", start, role=role)
+                self.paragraph(f"{head} ({why})", start, role=role)
                 continue
             self.paragraph(head, start, role=role)
             if why:
