@@ -221,11 +221,11 @@ def test_a_static_interpreter(tmp_path: Path) -> None:
 def test_an_interpreter_of_musl(tmp_path: Path) -> None:
     loader = compiled(tmp_path / "ld-musl-x86_64.so.1", MUSL)
     python = compiled(tmp_path / "python3", LAUNCHER, f"-Wl,--dynamic-linker={loader}", '-DPYTHON="/x"')
-    host = Environment(tmp_path / "env").host()
+    host, _, paths = Environment(tmp_path / "env").target()
     source = Source("call", "a test")
     platform = Platform(system="linux", machine="x86_64", source=source)
     with pytest.raises(CouldNotLook, match="musl"):
-        loader_setup(host, Target(python=str(python), why="", named=True, source=source), platform)
+        loader_setup(host, Target(python=str(python), why="", named=True, source=source), platform, paths)
 
 
 def test_nothing_is_left_behind(torch: SmallTorch, tmp_path: Path) -> None:

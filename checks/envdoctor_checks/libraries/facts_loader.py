@@ -18,6 +18,8 @@ class LoaderSetup(Fact, frozen=True):
     fact_name: ClassVar[str] = "libraries.loader-setup"
     loader: str
     """The loader's file, as the interpreter names it."""
+    ctypes: str | None
+    """The extension module whose code opens libraries for ctypes; None where it is built into the interpreter."""
     settings: LoaderSettings
 
 

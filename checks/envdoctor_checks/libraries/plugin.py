@@ -7,6 +7,7 @@ from envdoctor_checks.libraries import (  # noqa: F401 # importing registers
     messages_programs,
     read,
     resolving,
+    rules_cache,
     rules_cudnn,
     rules_cudnn_release,
     rules_elsewhere,

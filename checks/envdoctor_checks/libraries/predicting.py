@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 from msgspec import structs
 
 from envdoctor.loader.process import Failure, Loaded, Process
-from envdoctor_checks.libraries.facts_loader import Opened, Scenario, TorchLoading
+from envdoctor_checks.libraries.facts_loader import LoaderSetup, Opened, Scenario, TorchLoading
 from envdoctor_checks.libraries.names import is_watched
 
 if TYPE_CHECKING:
-    from envdoctor.loader.settings import LoaderSettings
     from envdoctor.loader.tree import Tree
 
 CRASH = "the process is killed while the file is read"
@@ -54,74 +53,65 @@ def words(failure: Failure | None) -> str | None:
     return None if failure is None else failure.message or CRASH
 
 
+def started(tree: Tree, setup: LoaderSetup) -> tuple[Process, Loaded | None, Failure | None]:
+    """The interpreter at its prompt, the object whose code opens libraries for ctypes, and why it did not start."""
+    process = Process(tree, setup.settings)
+    failure = process.start()
+    caller = process.dlopen(setup.ctypes) if setup.ctypes and failure is None else None
+    return process, caller if isinstance(caller, Loaded) else None, failure
+
+
 def scenarios(
-    tree: Tree,
-    settings: LoaderSettings,
-    loading: TorchLoading,
-    extensions: Iterable[str],
-    ctypes: str | None = None,
+    tree: Tree, setup: LoaderSetup, loading: TorchLoading, extensions: Iterable[str]
 ) -> Iterator[Scenario]:
     """As it is, without LD_LIBRARY_PATH, and without each of its elements."""
     files = tuple(extensions)
-    yield scenario(tree, settings, loading, files, ())
-    elements = (
-        tuple(dict.fromkeys(re.split("[:;]", settings.library_path or ""))) if settings.library_path else ()
-    )
+    yield scenario(tree, setup, loading, files, ())
+    path = setup.settings.library_path
+    elements = tuple(dict.fromkeys(re.split("[:;]", path))) if path else ()
     if elements:
-        yield scenario(tree, settings, loading, files, elements, ctypes)
+        yield scenario(tree, setup, loading, files, elements)
     if 1 < len(elements) <= MOST_ELEMENTS:
         for each in elements:
-            yield scenario(tree, settings, loading, files, (each,), ctypes)
+            yield scenario(tree, setup, loading, files, (each,))
 
 
 def scenario(
-    tree: Tree,
-    settings: LoaderSettings,
-    loading: TorchLoading,
-    extensions: Iterable[str],
-    dropped: tuple[str, ...],
-    ctypes: str | None = None,
+    tree: Tree, setup: LoaderSetup, loading: TorchLoading, extensions: Iterable[str], dropped: tuple[str, ...]
 ) -> Scenario:
     """One of them."""
-    kept_settings = without(settings, dropped)
-    process = Process(tree, kept_settings)
-    failure = process.start() or import_torch(process, loading)
+    changed = without(setup, dropped)
+    process, caller, failure = started(tree, changed)
+    failure = failure or import_torch(process, loading)
     torch = process.lookups
-    opened = tuple(opened_after(process, path) for path in extensions) if failure is None else ()
+    opened = tuple(opened_by(process, caller, path) for path in extensions) if failure is None else ()
     kept = tuple(
         each if each.how == "failed" else structs.replace(each, attempts=())  # the tree tells them anew
         for each in torch
         if is_watched(each.name) or each.how == "failed"
     )
-    drivers = tuple(by_name(tree, kept_settings, ctypes, DRIVER_NAMES)) if dropped else ()
+    drivers = tuple(by_name(tree, changed, DRIVER_NAMES)) if dropped else ()
     return Scenario(dropped, words(failure), kept, opened, drivers)
 
 
-def without(settings: LoaderSettings, dropped: Iterable[str]) -> LoaderSettings:
-    """The settings with elements of LD_LIBRARY_PATH left out; unset where none remains."""
-    gone = set(dropped)
-    if not gone or settings.library_path is None:
-        return settings
-    rest = [each for each in re.split("[:;]", settings.library_path) if each not in gone]
-    return structs.replace(settings, library_path=":".join(rest) if rest else None)
+def without(setup: LoaderSetup, dropped: Iterable[str]) -> LoaderSetup:
+    """The same with elements of LD_LIBRARY_PATH left out; unset where none remains."""
+    gone, path = set(dropped), setup.settings.library_path
+    if not gone or path is None:
+        return setup
+    rest = [each for each in re.split("[:;]", path) if each not in gone]
+    settings = structs.replace(setup.settings, library_path=":".join(rest) if rest else None)
+    return structs.replace(setup, settings=settings)
 
 
-def opened_after(process: Process, path: str) -> Opened:
-    """What becomes of one more file in a process."""
-    opened = process.dlopen(path)
-    return Opened(path, words(opened)) if isinstance(opened, Failure) else Opened(path, path=opened.file)
+def opened_by(process: Process, caller: Loaded | None, name: str) -> Opened:
+    """What becomes of one more file or name that ctypes is asked for in a process."""
+    opened = process.dlopen(name, caller)
+    return Opened(name, words(opened)) if isinstance(opened, Failure) else Opened(name, path=opened.file)
 
 
-def by_name(
-    tree: Tree, settings: LoaderSettings, ctypes: str | None, names: Iterable[str]
-) -> Iterator[Opened]:
+def by_name(tree: Tree, setup: LoaderSetup, names: Iterable[str]) -> Iterator[Opened]:
     """What a program without torch gets that asks for a bare name through ctypes, each in a process of its own."""
     for name in names:
-        process = Process(tree, settings)
-        failure = process.start()
-        caller = process.dlopen(ctypes) if ctypes and failure is None else None
-        if failure is not None:
-            yield Opened(name, words(failure))
-            continue
-        opened = process.dlopen(name, caller if isinstance(caller, Loaded) else None)
-        yield Opened(name, words(opened)) if isinstance(opened, Failure) else Opened(name, path=opened.file)
+        process, caller, failure = started(tree, setup)
+        yield Opened(name, words(failure)) if failure is not None else opened_by(process, caller, name)

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 from envdoctor.api import Asked, CouldNotLook, Host, Platform, Source, Target, TargetPaths, Tier, Unavailable
 from envdoctor.loader import diagnostics
-from envdoctor.loader.process import Process
 from envdoctor.loader.recorded import record_of
 from envdoctor.loader.tree import LiveTree
 from envdoctor.probing.child import ChildEnd, ChildRequest, python_request
@@ -25,7 +24,14 @@ from envdoctor_checks.libraries.facts_loader import (
     TorchLoading,
 )
 from envdoctor_checks.libraries.names import is_watched
-from envdoctor_checks.libraries.predicting import by_name, opened_after, scenarios
+from envdoctor_checks.libraries.predicting import (
+    by_name,
+    import_torch,
+    opened_by,
+    scenarios,
+    started,
+    without,
+)
 from envdoctor_checks.torch.facts import CompiledExtensions, TorchBuild
 
 PAIR = r'"(\w+)"(?:,|:) *"(lib[^"]+\.so\.[^"]+)"'
@@ -57,7 +63,7 @@ done()
 
 
 @check.probe(tier=Tier.DEFAULT, deadline=DEADLINE + 4)
-def loader_setup(host: Host, target: Target, platform: Platform) -> LoaderSetup:
+def loader_setup(host: Host, target: Target, platform: Platform, paths: TargetPaths) -> LoaderSetup:
     """Ask the interpreter's own loader for its directories and hardware names; it starts nothing to answer."""
     program = host.resolve(target.python)
     with host.opened(program) as (read_at, size):
@@ -83,7 +89,7 @@ def loader_setup(host: Host, target: Target, platform: Platform) -> LoaderSetup:
         secure=secure,
     )
     source = Source("child", f"{elf.interpreter} --list-diagnostics")
-    return LoaderSetup(loader=elf.interpreter, settings=settings, source=source)
+    return LoaderSetup(loader=elf.interpreter, ctypes=_ctypes(host, paths), settings=settings, source=source)
 
 
 @check.probe(tier=Tier.DEFAULT)
@@ -123,14 +129,12 @@ def loader_predictions(
     host: Host,
     setup: LoaderSetup,
     loading: TorchLoading | Unavailable | None,
-    paths: TargetPaths,
     copies: LibraryCopies | Unavailable | None,
     extensions: CompiledExtensions | Unavailable | None,
     asked: Asked | None,
 ) -> Iterator[LoaderPredictions | LoaderTree]:
     """Let the model of the loader answer over the files of this machine, and keep every file that it looked at."""
     tree = LiveTree(host)
-    ctypes = _ctypes(host, paths)
     files = (
         [each.file for each in extensions.extensions] if isinstance(extensions, CompiledExtensions) else []
     )
@@ -138,30 +142,28 @@ def loader_predictions(
     source = Source("call", "model of the loader")
     if isinstance(loading, TorchLoading):
         yield LoaderPredictions(
-            scenarios=tuple(scenarios(tree, setup.settings, loading, files, ctypes)),
-            by_name=tuple(by_name(tree, setup.settings, ctypes, names)),
+            scenarios=tuple(scenarios(tree, setup, loading, files)),
+            by_name=tuple(by_name(tree, setup, names)),
             source=source,
         )
     if asked is not None and asked.library:
-        _ask(tree, setup, loading if isinstance(loading, TorchLoading) else None, ctypes, asked.library)
+        _ask(tree, setup, loading if isinstance(loading, TorchLoading) else None, asked.library)
     elif not isinstance(loading, TorchLoading):
-        Process(tree, setup.settings).start()
+        started(tree, setup)
     yield LoaderTree(record=record_of(tree), source=Source("file", "/"))
 
 
-def _ask(
-    tree: LiveTree, setup: LoaderSetup, loading: TorchLoading | None, ctypes: str | None, library: str
-) -> None:
+def _ask(tree: LiveTree, setup: LoaderSetup, loading: TorchLoading | None, library: str) -> None:
     """Look at all that one more question needs, alone and after torch, with LD_LIBRARY_PATH and without."""
-    for each in by_name(tree, setup.settings, ctypes, [library]):
-        del each  # only what it looks at is wanted here
+    for each in (setup, without(setup, re.split("[:;]", setup.settings.library_path or ""))):
+        process, caller, failure = started(tree, each)
+        if failure is None:
+            opened_by(process, caller, library)
     if loading is not None:
-        for one in scenarios(tree, setup.settings, loading, [library]):
-            del one
-        return
-    process = Process(tree, setup.settings)
-    if process.start() is None:
-        opened_after(process, library)
+        process, caller, failure = started(tree, setup)
+        if failure is None:
+            import_torch(process, loading)
+            opened_by(process, caller, library)
 
 
 @check.probe(tier=Tier.DEFAULT, deadline=DEADLINE + 10)

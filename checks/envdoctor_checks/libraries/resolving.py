@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from envdoctor.api import Asked, View
@@ -19,7 +20,7 @@ from envdoctor_checks.libraries.facts_loader import (
     TorchLoading,
 )
 from envdoctor_checks.libraries.names import is_cuda, is_watched
-from envdoctor_checks.libraries.predicting import import_torch, without, words
+from envdoctor_checks.libraries.predicting import import_torch, started, without, words
 
 COLUMNS = ("library", "file", "why")
 PROVEN = (2, 36)
@@ -37,10 +38,10 @@ def torch_libraries(
     asked: Asked | None,
 ) -> View | None:
     """Every CUDA library of torch's process: the file, the rule, and what else there was."""
-    if asked is None or asked.library:
+    if asked is None or asked.library != "":
         return None
-    process = Process(RecordedTree(tree.record), setup.settings)
-    failure = process.start() or import_torch(process, loading)
+    process, _, failure = started(RecordedTree(tree.record), setup)
+    failure = failure or import_torch(process, loading)
     lines: list[Line] = []
     for each in process.lookups:
         if each.how in ("searched", "failed") and (is_cuda(each.name) or each.how == "failed"):
@@ -70,24 +71,19 @@ def one_library(
     name, known = asked.library, RecordedTree(tree.record)
     lines: list[Line] = []
     try:
-        alone = Process(known, setup.settings)
-        alone.start()
         lines.append(Line(0, "asked for by a program of its own (ctypes.CDLL)"))
-        lines += answer(known, setup, alone, name, copies)
+        lines += answer(known, setup, None, name, copies)
         if loading is not None:
-            torch = Process(known, setup.settings)
-            failure = torch.start() or import_torch(torch, loading)
             lines.append(Line(0, "asked for after import torch"))
-            lines += answer(known, setup, torch, name, copies)
+            lines += answer(known, setup, loading, name, copies)
+            process, _, failure = started(known, setup)
+            failure = failure or import_torch(process, loading)
             if failure is not None:
                 lines.append(Line(1, "import torch", "would fail", words(failure) or ""))
         if setup.settings.library_path:
             lines.append(Line(0, "asked for with LD_LIBRARY_PATH unset"))
-            bare = Process(
-                known, without(setup.settings, setup.settings.library_path.replace(";", ":").split(":"))
-            )
-            bare.start()
-            lines += answer(known, setup, bare, name, copies)
+            bare = without(setup, re.split("[:;]", setup.settings.library_path))
+            lines += answer(known, bare, None, name, copies)
     except NotRecorded as missing:
         lines.append(
             Line(0, "not recorded", str(missing), f"record it with: envdoctor record --library {name}")
@@ -98,12 +94,22 @@ def one_library(
 
 
 def answer(
-    tree: RecordedTree, setup: LoaderSetup, process: Process, name: str, copies: LibraryCopies | None
+    tree: RecordedTree,
+    setup: LoaderSetup,
+    loading: TorchLoading | None,
+    name: str,
+    copies: LibraryCopies | None,
 ) -> Iterator[Line]:
-    """One request in a process, told in full."""
+    """One request through ctypes, in a process that has imported torch where `loading` is given, told in full."""
+    process, caller, failure = started(tree, setup)
+    if failure is None and loading is not None:
+        import_torch(process, loading)
+    if failure is not None:
+        yield Line(1, "the interpreter does not start", "", words(failure) or "")
+        return
     before = len(process.lookups)
     known = next((each for each in process.objects if name in each.names or each.soname == name), None)
-    opened = process.dlopen(name)
+    opened = process.dlopen(name, caller)
     made = process.lookups[before:]
     if not made:
         return

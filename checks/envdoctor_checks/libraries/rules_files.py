@@ -1,4 +1,4 @@
-"""Damaged files, elements of LD_LIBRARY_PATH that cannot help, stale lines of the loader's cache."""
+"""Damaged files, and elements of LD_LIBRARY_PATH that cannot help."""
 
 from __future__ import annotations
 
@@ -23,20 +23,17 @@ from envdoctor.api import (
 )
 from envdoctor_checks.libraries.advice import VARIABLE
 from envdoctor_checks.libraries.check import check
-from envdoctor_checks.libraries.clues import CUDA_FOLDER, Entries, entries_of, in_wheel, normal
+from envdoctor_checks.libraries.clues import CUDA_FOLDER, Entries, entries_of, in_wheel
 from envdoctor_checks.libraries.facts import (
     BadLibraryFile,
     CurrentDirectory,
-    FileGone,
     LibraryCopies,
     LibraryCopy,
     LibraryNotFound,
     LibraryNotLoadable,
-    LibrarySeen,
     RunPaths,
     SearchEntry,
     SearchPath,
-    StaleCacheLines,
     WheelFiles,
 )
 from envdoctor_checks.libraries.knowledge import Knowledge
@@ -295,10 +292,29 @@ def ld_library_path_empty_element(path: SearchPath, here: CurrentDirectory | Non
 @ld_library_path_empty_element.sign
 def _empty_in_run_path(paths: RunPaths, here: CurrentDirectory) -> Findings:
     """One of NVIDIA's own wheels has such a run path: worth a word only where the current directory has something to load."""
-    for each in paths.libraries:
-        value = each.runpath if each.runpath is not None else each.rpath
-        if value and "" in value.split(":") and here.names:
-            yield _empty_element(paths.shows("run path", f"{each.path}: {value}"), here)
+    having = [each for each in paths.libraries if "" in (each.runpath or each.rpath or "x").split(":")]
+    if not here.names or not having:
+        return
+    name = here.names[0]
+    yield Finding(
+        title=f"{name} in the current directory may be loaded: a wheel's run path has an empty element",
+        subject=f"library:{name}",
+        severity=Severity.WARNING,
+        confidence=Confidence.POSSIBLE,
+        detail="The loader reads an empty element as the current directory. What such a library asks for by name is "
+        "taken from there where the elements before have it not; NVIDIA builds some of its wheels so.",
+        evidence=(
+            here.shows("in the current directory", ", ".join(here.names)),
+            *(paths.shows("run path", f"{each.path}: {each.runpath or each.rpath}") for each in having[:3]),
+        ),
+        remedies=(
+            Change(
+                f"start the program in another directory, or take {name} out of {here.path}",
+                Reach.SHELL,
+                example=("cd",),
+            ),
+        ),
+    )
 
 
 @ld_library_path_empty_element.sign
@@ -330,54 +346,3 @@ def _empty_element(shown: Evidence, here: CurrentDirectory | None) -> Finding:
             ),
         ),
     )
-
-
-REFRESH = Run("write the loader's cache anew", ("ldconfig",), Reach.HOST, needs_root=True)
-
-
-@check.rule
-def stale_ld_cache(lines: StaleCacheLines, missed: tuple[LibraryNotFound, ...]) -> Findings:
-    """The loader's cache names a file that is gone, and the loader does not try a second entry."""
-    for line in lines.lines:
-        said = next((each for each in missed if each.library == line.name), None)
-        if stem_of(line.name) in DRIVER and said is None:
-            continue  # the driver's check speaks of these
-        yield Finding(
-            title=f"ld.so.cache still has {line.name} at {line.path}, where it is not",
-            subject=f"library:{line.name}",
-            severity=Severity.ERROR if said else Severity.NOTE,
-            detail="ldconfig wrote the cache when the file was there. The loader takes the first line of a name; where "
-            "that file is gone it tries the system's own folders and nothing else.",
-            evidence=(
-                lines.shows("cache line", f"{line.name} => {line.path}"),
-                *((said.evidence(),) if said else ()),
-            ),
-            remedies=(REFRESH,),
-            breaks=broken_by(said.quote, line.name) if said else (),
-            shows=(library(line.name), *failed(said.quote, line.name)) if said else (),
-        )
-
-
-@stale_ld_cache.sign
-def _cached_and_gone(
-    said: LibraryNotFound, seen: tuple[LibrarySeen, ...], gone: tuple[FileGone, ...]
-) -> Findings:
-    for each in seen:
-        if (
-            each.how != "cached"
-            or not normal(each.path).endswith(f"/{said.library}")
-            or stem_of(said.library) in DRIVER
-        ):
-            continue
-        proof = next((one for one in gone if one.path == each.path), None)
-        yield Finding(
-            title=f"ld.so.cache has {said.library} at {each.path}, and the loader does not find it there",
-            subject=f"library:{said.library}",
-            confidence=Confidence.CERTAIN if proof else Confidence.LIKELY,
-            detail="ldconfig -p prints what was there when ldconfig ran last. The loader takes the first line of a "
-            "name; where that file is gone it tries the system's own folders and nothing else.",
-            evidence=(said.evidence(), each.evidence("cache line"), *((proof.evidence(),) if proof else ())),
-            remedies=(REFRESH,),
-            breaks=broken_by(said.quote, said.library),
-            shows=(library(said.library), *failed(said.quote, said.library)),
-        )

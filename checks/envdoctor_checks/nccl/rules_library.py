@@ -24,6 +24,8 @@ from envdoctor.api import (
 )
 from envdoctor.tables import compare_releases
 from envdoctor_checks.libraries.facts import UndefinedSymbol
+from envdoctor_checks.libraries.facts_loader import LoaderPredictions
+from envdoctor_checks.libraries.what_if import proven
 from envdoctor_checks.nccl.check import check
 from envdoctor_checks.nccl.facts import (
     CollectiveFailed,
@@ -61,23 +63,28 @@ def _several_wheels(packages: Distributions | None) -> bool:
     return len({each.name for each in found if each.name.startswith("nvidia-nccl-cu")}) > 1
 
 
-def _culprits(variables: Variables | None, path: str | None) -> Iterator[Remedy]:
-    """The variables that bring another libnccl."""
+def _culprits(
+    variables: Variables | None, path: str | None, left_out: tuple[str, ...] | None = None
+) -> Iterator[Remedy]:
+    """The variables that bring another libnccl; `left_out`: the elements that do, where the loader's model has said."""
     preload = (variables.get("LD_PRELOAD") or "") if variables else ""
     entries = ((variables.get("LD_LIBRARY_PATH") or "") if variables else "").split(":")
     verify = "python -c 'import torch; print(torch.cuda.nccl.version())'"
     if "nccl" in preload:
         yield UnsetVariable(name="LD_PRELOAD", why=f"it forces {preload} on every program", verify=verify)
     for entry in entries:
-        if "nccl" in entry.lower() or (path and entry and path.rpartition("/")[0] == entry.rstrip("/")):
+        named = "nccl" in entry.lower() or (path and entry and path.rpartition("/")[0] == entry.rstrip("/"))
+        if named if left_out is None else entry in left_out:
             yield DropPathEntry(
                 name="LD_LIBRARY_PATH", entry=entry, why="another libnccl lies there", verify=verify
             )
 
 
-def _own_nccl(variables: Variables | None, path: str | None = None) -> tuple[Remedy, ...]:
-    fixes = list(_culprits(variables, path))
-    if not fixes:
+def _own_nccl(
+    variables: Variables | None, path: str | None = None, left_out: tuple[str, ...] | None = None
+) -> tuple[Remedy, ...]:
+    fixes = list(_culprits(variables, path, left_out))
+    if not fixes and left_out != ():
         fixes.append(
             Run(
                 title="without the variables that bring another libnccl",
@@ -100,7 +107,11 @@ def _own_nccl(variables: Variables | None, path: str | None = None) -> tuple[Rem
 
 @check.rule
 def older_library(
-    library: NcclLibrary, packages: Distributions, variables: Variables | None, torch: TorchImport | None
+    library: NcclLibrary,
+    packages: Distributions,
+    variables: Variables | None,
+    torch: TorchImport | None,
+    predicted: LoaderPredictions | None,
 ) -> Findings:
     """An older libnccl than torch's own is loaded."""
     wheel = _wheel(packages)
@@ -118,7 +129,11 @@ def older_library(
         confidence=Confidence.CERTAIN if failed else Confidence.LIKELY,
         detail=OLDER_DETAIL,
         evidence=(library.shows("NCCL", library.version), packages.shows(wheel[0], wheel[1])),
-        remedies=_own_nccl(variables, library.path),
+        remedies=_own_nccl(
+            variables,
+            library.path,
+            proven(predicted, "libnccl.so.2", took=library.path) if library.path else None,
+        ),
         breaks=(imports("torch"),) if failed else (COLLECTIVE,),
         shows=(imports("torch"),) if failed else (),
     )
@@ -126,12 +141,16 @@ def older_library(
 
 @older_library.sign
 def _symbol_missing(
-    said: UndefinedSymbol, variables: Variables | None, packages: Distributions | None
+    said: UndefinedSymbol,
+    variables: Variables | None,
+    packages: Distributions | None,
+    predicted: LoaderPredictions | None,
 ) -> Findings:
     """A function of NCCL is not in the one that is loaded."""
     if not said.symbol.startswith(("nccl", "pnccl")):
         return
-    culprits = tuple(_culprits(variables, None))
+    left_out = proven(predicted, "libnccl.so.2", said)
+    culprits = tuple(_culprits(variables, None, left_out))
     if _several_wheels(packages) and not culprits:
         return
     wheel = _wheel(packages)
@@ -142,7 +161,7 @@ def _symbol_missing(
         + (f" ({wheel[0]} {wheel[1]} is installed and not taken)" if wheel and culprits else ""),
         detail=OLDER_DETAIL,
         evidence=(*quoted(said), *((packages.shows(wheel[0], wheel[1]),) if packages and wheel else ())),
-        remedies=_own_nccl(variables),
+        remedies=_own_nccl(variables, None, left_out),
         breaks=(imports("torch"), Outcome("library", "libnccl.so.2"))
         if torch
         else (Outcome("library", "libnccl.so.2"),),
