@@ -216,9 +216,10 @@ class Check:
         self.title = title
         self.package = package
         self._probes: list[Probe] = []
-        self._later: list[str] = []
-        self.readers: list[Reader] = []
-        self.messages: list[Message] = []
+        self._later_probes: list[str] = []
+        self._later_text: list[str] = []
+        self._readers: list[Reader] = []
+        self._messages: list[Message] = []
         self.rules: list[Rule[Any]] = []
         self.tables: list[Callable[[], Fact]] = []
         self.headlines: list[Callable[..., Any]] = []
@@ -228,18 +229,39 @@ class Check:
     @property
     def probes(self) -> tuple[Probe, ...]:
         """What it looks with. Modules that were left for later are imported now."""
-        while self._later:
-            import_module(self._later.pop(0))
+        self._import(self._later_probes)
         return tuple(self._probes)
+
+    @property
+    def readers(self) -> tuple[Reader, ...]:
+        """What reads blocks of pasted text. Modules that were left for later are imported now."""
+        self._import(self._later_text)
+        return tuple(self._readers)
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """The patterns of what programs print. Modules that were left for later are imported now."""
+        self._import(self._later_text)
+        return tuple(self._messages)
 
     @property
     def gives_facts(self) -> bool:
         """Whether it has any probe or reader."""
-        return bool(self._probes or self._later or self.readers)
+        return bool(self._probes or self._readers or self._later_probes or self._later_text)
 
-    def later(self, *modules: str) -> None:
-        """Name modules of this check's package that register probes only: a text is judged without importing them."""
-        self._later += [f"{self.package}.{module}" for module in modules]
+    def later(self, *, probes: Iterable[str] = (), text: Iterable[str] = ()) -> None:
+        """Name modules of this check's package that register nothing but probes, or nothing but readers and messages.
+
+        They are imported when somebody asks for those: a text is judged without probes, and a machine is looked at
+        without readers.
+        """
+        self._later_probes += [f"{self.package}.{module}" for module in probes]
+        self._later_text += [f"{self.package}.{module}" for module in text]
+
+    @staticmethod
+    def _import(modules: list[str]) -> None:
+        while modules:
+            import_module(modules.pop(0))
 
     def probe(
         self, *, tier: Tier = Tier.DEFAULT, deadline: float = 5.0, tries: Iterable[Outcome] = ()
@@ -262,7 +284,7 @@ class Check:
 
         def register(function: Function) -> Function:
             name = f"{self.name}.{dashed(function.__name__)}"
-            self.readers.append(Reader(name, function, command, starts, ends, max_lines))
+            self._readers.append(Reader(name, function, command, starts, ends, max_lines))
             return function
 
         return register
@@ -275,7 +297,7 @@ class Check:
 
         def register(function: Function) -> Function:
             name = f"{self.name}.{dashed(function.__name__)}"
-            self.messages.append(Message(name, function, regex, small, sample, span))
+            self._messages.append(Message(name, function, regex, small, sample, span))
             return function
 
         return register

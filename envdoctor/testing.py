@@ -135,7 +135,8 @@ def samples(check: Check) -> None:
     """Raise AssertionError for a message whose sample does not give the symptom that it promises."""
     for message in check.messages:
         alone = Check(check.name, check.title, package=check.package)
-        alone.messages.append(message)
+        register = alone.message(message.regex, needles=message.needles, sample=message.sample, span=message.span)
+        register(message.function)
         promised = tuple(alone.symptom_types().values())
         said = Messages((alone,)).symptoms(clean(message.sample), "text", "-")
         names = " or ".join(kind.__name__ for kind in promised)

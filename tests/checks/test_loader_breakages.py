@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shlex
 import shutil
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,8 +16,8 @@ import pytest
 
 from envdoctor.check import Tier
 from envdoctor.report import Selection
-from tests.support import wheels
 from tests.support.cases import doctor
+from tests.support.flash_attn import MODULE, flash_attn, source_distribution
 from tests.support.libraries import build, versioned
 from tests.support.loader_oracle import why_not
 from tests.support.small_torch import CORE, INCLUDE, NCCL, NEW, NEWEST, OLD, SOABI, Parts, Shape, SmallTorch
@@ -78,7 +76,7 @@ def carried_out(fix: Fix, torch: SmallTorch, tmp_path: Path, **variables: str) -
     offline = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(torch.index), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
     env = {"PATH": path, "HOME": str(tmp_path), "PYTHONPATH": str(box), **offline, **variables}
     commands = "\n".join(each for each in fix.commands)
-    script = f"set -e\n{commands}\n{shlex.quote(torch.environment.python)} -c 'import os; print(dict(os.environ))' >&3"
+    script = f"set -e\n{commands}\n{shlex.quote(torch.environment.python)} -c 'import os; import json; print(json.dumps(dict(os.environ)))' >&3"
     told = tmp_path / "environment"
     done = subprocess.run(
         ["bash", "-c", f"exec 3>{shlex.quote(str(told))}\n{script}"],
@@ -88,7 +86,7 @@ def carried_out(fix: Fix, torch: SmallTorch, tmp_path: Path, **variables: str) -
         timeout=120,
     )
     assert done.returncode == 0, (commands, done.stdout, done.stderr)
-    after: dict[str, str] = eval(told.read_text())
+    after: dict[str, str] = json.loads(told.read_text())
     return {name: value for name, value in after.items() if name in variables or name.startswith("LD_")}
 
 
@@ -221,56 +219,6 @@ def test_an_extension_whose_cuda_is_on_the_machine_is_left_alone(make: Make, tmp
     assert torch.run("import torch, flash_attn_2_cuda", LD_LIBRARY_PATH=path).returncode == 0
     loud = [each.id for each in findings(torch, "torch", LD_LIBRARY_PATH=path) if each.severity != "note"]
     assert loud == []
-
-
-MODULE = """
-#include <Python.h>
-int cudaMalloc(void);
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "flash_attn_2_cuda", 0, -1, 0};
-PyMODINIT_FUNC PyInit_flash_attn_2_cuda(void) { return cudaMalloc() ? 0 : PyModule_Create(&module); }
-"""
-BACKEND = """
-import glob, subprocess, sysconfig, sys
-sys.path[:0] = [{tests!r}]
-from wheels import packed
-from pathlib import Path
-INCLUDE = "-I" + sysconfig.get_paths()["include"]
-
-def build_wheel(folder, config_settings=None, metadata_directory=None):
-    libraries = glob.glob(sysconfig.get_paths()["purelib"] + "/nvidia/cuda_runtime/lib/libcudart.so.*")
-    subprocess.run(["gcc", "-shared", "-fPIC", INCLUDE, "module.c", "-o", "built.so", *libraries], check=True)
-    files = {{"flash_attn_2_cuda.{soabi}.so": Path("built.so").read_bytes()}}
-    return packed(Path(folder), "flash-attn", "2.8.3", files).name
-"""
-
-
-def flash_attn(index: Path, runtime: Path) -> Path:
-    """A wheel with an extension that was linked to one libcudart."""
-    flags = (INCLUDE,)
-    made = build(
-        runtime.parent / "made" / f"flash_attn_2_cuda.{SOABI}.so",
-        source=MODULE,
-        needs=(runtime,),
-        flags=flags,
-    )
-    return packed(index, "flash-attn", "2.8.3", {made.name: made.read_bytes()})
-
-
-def source_distribution(index: Path) -> None:
-    """The same extension's source, which links to the libcudart of the environment that it is built in."""
-    here = str(Path(wheels.__file__).parent)
-    project = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
-    files = {
-        "pyproject.toml": project + '[project]\nname = "flash-attn"\nversion = "2.8.3"\n',
-        "backend.py": BACKEND.format(tests=here, soabi=SOABI),
-        "module.c": MODULE,
-        "PKG-INFO": "Metadata-Version: 2.1\nName: flash-attn\nVersion: 2.8.3\n",
-    }
-    with tarfile.open(index / "flash_attn-2.8.3.tar.gz", "w:gz") as archive:
-        for name, text in files.items():
-            entry = tarfile.TarInfo(f"flash_attn-2.8.3/{name}")
-            entry.size = len(text.encode())
-            archive.addfile(entry, io.BytesIO(text.encode()))
 
 
 def test_a_foreign_libcudart_that_is_imported_first(make: Make, parts: Parts, tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_a_trial_knows_what_is_left_of_the_budget() -> None:
 
 def test_modules_that_are_left_for_later_are_imported_when_probes_are_asked_for() -> None:
     check = Check("later", "a check of its own", package="tests.core")
-    check.later("no_such_module")
+    check.later(probes=["no_such_module"])
     assert check.gives_facts
     with pytest.raises(ModuleNotFoundError):
         _ = check.probes

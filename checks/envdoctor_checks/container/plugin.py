@@ -2,12 +2,6 @@
 
 from envdoctor_checks.container import (  # noqa: F401 # importing registers
     headlines,
-    messages_cluster,
-    messages_engine,
-    messages_system,
-    read_engine,
-    read_launch,
-    read_system,
     rules_devices,
     rules_gpu,
     rules_intercepted,
@@ -23,6 +17,21 @@ from envdoctor_checks.container.tables import container_toolkit
 
 check.table(container_toolkit)
 
-check.later("probe_groups", "probe_host", "probe_mounts", "probe_who")
+check.later(
+    probes=(
+        "probe_groups",
+        "probe_host",
+        "probe_mounts",
+        "probe_who",
+    ),
+    text=(
+        "messages_cluster",
+        "messages_engine",
+        "messages_system",
+        "read_engine",
+        "read_launch",
+        "read_system",
+    ),
+)
 
 __all__ = ["check"]

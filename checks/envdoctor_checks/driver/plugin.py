@@ -2,13 +2,6 @@
 
 from envdoctor_checks.driver import (  # noqa: F401 # importing registers
     headlines,
-    messages_cuda,
-    messages_kernel,
-    messages_nvml,
-    read_kernel,
-    read_libraries,
-    read_machine,
-    read_smi,
     rules_compat,
     rules_devices,
     rules_fabric,
@@ -35,6 +28,22 @@ for _table in (architectures, codes, cuda_floors, forward_compatibility, known_b
 for _borrowed in (package_indexes, pci_ids, torch_releases):
     check.table(_borrowed)  # their own checks may be absent; loaded once whoever registers them
 
-check.later("probe_calls", "probe_kernel", "probe_libraries", "probe_machine")
+check.later(
+    probes=(
+        "probe_calls",
+        "probe_kernel",
+        "probe_libraries",
+        "probe_machine",
+    ),
+    text=(
+        "messages_cuda",
+        "messages_kernel",
+        "messages_nvml",
+        "read_kernel",
+        "read_libraries",
+        "read_machine",
+        "read_smi",
+    ),
+)
 
 __all__ = ["check"]

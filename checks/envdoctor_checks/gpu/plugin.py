@@ -2,10 +2,6 @@
 
 from envdoctor_checks.gpu import (  # noqa: F401 # importing registers
     headlines,
-    messages,
-    messages_kernel,
-    read_query,
-    read_table,
     rules_clocks,
     rules_health,
     rules_memory,
@@ -16,6 +12,17 @@ from envdoctor_checks.gpu import (  # noqa: F401 # importing registers
 )
 from envdoctor_checks.gpu.check import check
 
-check.later("probe", "probe_kernel_log")
+check.later(
+    probes=(
+        "probe",
+        "probe_kernel_log",
+    ),
+    text=(
+        "messages",
+        "messages_kernel",
+        "read_query",
+        "read_table",
+    ),
+)
 
 __all__ = ["check"]

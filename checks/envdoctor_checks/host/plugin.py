@@ -2,14 +2,18 @@
 
 from envdoctor_checks.host import (  # noqa: F401 # importing registers
     headlines,
-    messages,
-    read,
     rules_limits,
     rules_memory,
     rules_shm,
 )
 from envdoctor_checks.host.check import check
 
-check.later("probe")
+check.later(
+    probes=("probe",),
+    text=(
+        "messages",
+        "read",
+    ),
+)
 
 __all__ = ["check"]

@@ -3,11 +3,6 @@
 from envdoctor_checks.driver.tables import cuda_floors
 from envdoctor_checks.kernel import (  # noqa: F401 # importing registers
     headlines_for,
-    messages_cache,
-    messages_compilers,
-    messages_cuda,
-    messages_triton,
-    read,
     rules_assembler,
     rules_caches,
     rules_compilers,
@@ -33,6 +28,22 @@ for _table in (toolchains, triton):
 for _borrowed in (companions, cuda_floors, package_indexes):
     check.table(_borrowed)  # their own checks may be absent; loaded once whoever registers them
 
-check.later("probe_caches", "probe_compile", "probe_files", "probe_for", "probe_releases", "probe_smoke")
+check.later(
+    probes=(
+        "probe_caches",
+        "probe_compile",
+        "probe_files",
+        "probe_for",
+        "probe_releases",
+        "probe_smoke",
+    ),
+    text=(
+        "messages_cache",
+        "messages_compilers",
+        "messages_cuda",
+        "messages_triton",
+        "read",
+    ),
+)
 
 __all__ = ["check"]

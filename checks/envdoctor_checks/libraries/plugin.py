@@ -3,9 +3,6 @@
 from envdoctor_checks.libraries import (  # noqa: F401 # importing registers
     headlines,
     knowledge,
-    messages,
-    messages_programs,
-    read,
     resolving,
     rules_cache,
     rules_cudnn,
@@ -24,6 +21,17 @@ from envdoctor_checks.libraries import (  # noqa: F401 # importing registers
 )
 from envdoctor_checks.libraries.check import check
 
-check.later("probe", "probe_loader", "probe_wheels")
+check.later(
+    probes=(
+        "probe",
+        "probe_loader",
+        "probe_wheels",
+    ),
+    text=(
+        "messages",
+        "messages_programs",
+        "read",
+    ),
+)
 
 __all__ = ["check"]

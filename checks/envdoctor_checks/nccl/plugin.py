@@ -3,9 +3,6 @@
 from envdoctor_checks.nccl import (  # noqa: F401 # importing registers
     group_headlines,
     headlines,
-    messages_nccl,
-    messages_torch,
-    read,
     rules_collective,
     rules_fabric,
     rules_groups,
@@ -24,13 +21,20 @@ for table in (nccl_variables, nccl_requirements):
     check.table(table)
 
 check.later(
-    "probe_groups",
-    "probe_names",
-    "probe_network",
-    "probe_pci",
-    "probe_rdma",
-    "probe_settings",
-    "probe_version",
+    probes=(
+        "probe_groups",
+        "probe_names",
+        "probe_network",
+        "probe_pci",
+        "probe_rdma",
+        "probe_settings",
+        "probe_version",
+    ),
+    text=(
+        "messages_nccl",
+        "messages_torch",
+        "read",
+    ),
 )
 
 __all__ = ["check"]

@@ -1,9 +1,6 @@
 """The entry point: importing a module registers what is in it."""
 
 from envdoctor_checks.python import (  # noqa: F401 # importing registers
-    messages,
-    read,
-    read_install,
     rules,
     rules_found,
     rules_interpreter,
@@ -12,6 +9,17 @@ from envdoctor_checks.python import (  # noqa: F401 # importing registers
 )
 from envdoctor_checks.python.check import check
 
-check.later("probe", "probe_pip", "probe_records")
+check.later(
+    probes=(
+        "probe",
+        "probe_pip",
+        "probe_records",
+    ),
+    text=(
+        "messages",
+        "read",
+        "read_install",
+    ),
+)
 
 __all__ = ["check"]

@@ -3,11 +3,6 @@
 from envdoctor_checks.torch import (  # noqa: F401 # importing registers
     advice,
     headlines,
-    messages_arch,
-    messages_install,
-    messages_memory,
-    messages_packages,
-    read,
     rules_alloc,
     rules_arch,
     rules_build,
@@ -45,6 +40,19 @@ for table in (
 ):
     check.table(table)
 
-check.later("probe_extensions", "probe_files", "probe_import")
+check.later(
+    probes=(
+        "probe_extensions",
+        "probe_files",
+        "probe_import",
+    ),
+    text=(
+        "messages_arch",
+        "messages_install",
+        "messages_memory",
+        "messages_packages",
+        "read",
+    ),
+)
 
 __all__ = ["check"]
