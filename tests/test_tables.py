@@ -47,7 +47,7 @@ LOADERS = [
     libraries.cudnn_users,
     kernel.toolchains,
     kernel.triton,
-    kernel.debug_variables,
+    kernel.expected_rates,
     container.container_toolkit,
     nccl.nccl_variables,
     nccl.nccl_requirements,
@@ -112,6 +112,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "torch/wheel_pins:toolkits": ("toolkit", "extra"),
     "libraries/wheels:libraries": ("soname", "distribution"),
     "kernel/triton:assemblers": ("triton", "file"),
+    "kernel/expected_rates:rates": ("gpu", "metric", "kind"),
 }
 
 

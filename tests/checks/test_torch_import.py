@@ -158,6 +158,7 @@ def test_a_truncated_library_ends_in_sigbus(env: Environment, tmp_path: Path) ->
 
 def test_an_import_that_hangs_is_ended_and_located(env: Environment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe_import, "DEADLINE", 1.5)
+    monkeypatch.setattr(probe_import, "PATIENCE", 0.0)
     env.torch("2.8.0", "12.8", "import time\ndef wait_for_ever():\n    time.sleep(600)\nwait_for_ever()\n")
     answer = asked(env)
     assert answer.imported.timed_out

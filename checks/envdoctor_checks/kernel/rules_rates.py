@@ -1,16 +1,12 @@
-"""The rule about a GPU that is slower than others of its model, and the table that it judges by."""
+"""The rule about a GPU that is slower than others of its model."""
 
 from __future__ import annotations
 
-import re
-from typing import ClassVar, Literal
-
 from envdoctor.api import Ask, Confidence, Finding, Findings, NoFix, Severity
-from envdoctor.tables import Row, Table, load
 from envdoctor_checks.kernel.check import check
 from envdoctor_checks.kernel.facts_smoke import SmokeRates
+from envdoctor_checks.kernel.tables import ExpectedRates, Metric
 
-Metric = Literal["host_to_device", "device_memory", "matmul"]
 NAMES: dict[Metric, str] = {
     "host_to_device": "copies from pinned host memory",
     "device_memory": "copies within its own memory",
@@ -38,34 +34,6 @@ ASKS: dict[Metric, Ask] = {
         "nvidia-smi -q -d CLOCK,PERFORMANCE; nvidia-smi", "what holds the clocks down, and who else is on it"
     ),
 }
-
-
-class ExpectedRate(Row, frozen=True, kw_only=True):
-    """What a GPU should reach, reached somewhere, or is said to reach."""
-
-    gpu: str
-    """A regular expression for the name that torch gives."""
-    metric: Metric
-    kind: Literal["least", "measured", "claimed"]
-    value: float
-    """GB/s of 10^9 bytes, TFLOP/s of 10^12 operations."""
-
-
-class ExpectedRates(Table, frozen=True, kw_only=True):
-    """Rates by the GPU's model."""
-
-    fact_name: ClassVar[str] = "kernel.expected-rates"
-    rates: tuple[ExpectedRate, ...]
-
-    def of(self, gpu: str, metric: str) -> tuple[ExpectedRate, ...]:
-        """The rows for a GPU by its name."""
-        return tuple(row for row in self.rates if row.metric == metric and re.search(row.gpu, gpu))
-
-
-@check.table
-def expected_rates() -> ExpectedRates:
-    """Rates by the GPU's model."""
-    return load(__package__, "expected_rates", ExpectedRates)
 
 
 @check.rule

@@ -1,7 +1,8 @@
-"""What the kernel check judges by: toolchains, Triton's assemblers, debug variables."""
+"""What the kernel check judges by: toolchains, the assemblers of Triton, what a GPU should reach."""
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar, Literal
 
 from envdoctor.tables import Row, Table, compare_releases, load, major_minor, release_key
@@ -92,23 +93,29 @@ class Triton(Table, frozen=True, kw_only=True):
         return all(compare_releases(row.minimum_capability, compute_capability) <= 0 for row in self.gpus)
 
 
-class DebugVariable(Row, frozen=True, kw_only=True):
-    """A variable that changes how CUDA runs, for debugging."""
-
-    name: str
-    kind: Literal["debug", "injection", "clocks", "profile"]
-    effect: str
+Metric = Literal["host_to_device", "device_memory", "matmul"]
 
 
-class DebugVariables(Table, frozen=True, kw_only=True):
-    """Variables that are not to be left on."""
+class ExpectedRate(Row, frozen=True, kw_only=True):
+    """What a GPU should reach, reached somewhere, or is said to reach."""
 
-    fact_name: ClassVar[str] = "kernel.debug-variables"
-    variables: tuple[DebugVariable, ...]
+    gpu: str
+    """A regular expression for the name that torch gives."""
+    metric: Metric
+    kind: Literal["least", "measured", "claimed"]
+    value: float
+    """GB/s of 10^9 bytes, TFLOP/s of 10^12 operations."""
 
-    def variable(self, name: str) -> DebugVariable | None:
-        """The row of a variable."""
-        return next((row for row in self.variables if row.name == name), None)
+
+class ExpectedRates(Table, frozen=True, kw_only=True):
+    """Rates by the GPU's model."""
+
+    fact_name: ClassVar[str] = "kernel.expected-rates"
+    rates: tuple[ExpectedRate, ...]
+
+    def of(self, gpu: str, metric: str) -> tuple[ExpectedRate, ...]:
+        """The rows for a GPU by its name."""
+        return tuple(row for row in self.rates if row.metric == metric and re.search(row.gpu, gpu))
 
 
 def toolchains() -> Toolchains:
@@ -121,6 +128,6 @@ def triton() -> Triton:
     return load(__package__, "triton", Triton)
 
 
-def debug_variables() -> DebugVariables:
-    """Variables that are not to be left on."""
-    return load(__package__, "debug_variables", DebugVariables)
+def expected_rates() -> ExpectedRates:
+    """Rates by the GPU's model."""
+    return load(__package__, "expected_rates", ExpectedRates)

@@ -14,7 +14,8 @@ from envdoctor_checks.kernel.facts_smoke import (
     SmokeGpu,
     SmokeRates,
 )
-from envdoctor_checks.kernel.rules_rates import NAMES, UNITS, ExpectedRates, expected_rates
+from envdoctor_checks.kernel.rules_rates import NAMES, UNITS
+from envdoctor_checks.kernel.tables import ExpectedRates, expected_rates
 
 
 @check.headline

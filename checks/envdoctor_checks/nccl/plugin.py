@@ -12,6 +12,7 @@ from envdoctor_checks.nccl import (  # noqa: F401 # importing registers
     rules_platform,
     rules_reach,
     rules_rendezvous,
+    rules_settings,
     rules_transport,
 )
 from envdoctor_checks.nccl.check import check

@@ -54,6 +54,19 @@ class TorchImport(Fact, frozen=True):
     seconds: float | None = None
 
 
+class ImportStuck(Fact, frozen=True):
+    """The process that imported torch could not even be killed: a call in the kernel holds it."""
+
+    fact_name: ClassVar[str] = "torch.import-stuck"
+    pid: int
+    state: str
+    """One letter of proc(5): D is a call in the kernel that no signal ends."""
+    wchan: str
+    """The kernel function in which it waits; empty where the kernel does not tell."""
+    seconds: float
+    """From its start until it was given up."""
+
+
 class TorchCuda(Fact, frozen=True):
     """What an imported torch says of CUDA."""
 

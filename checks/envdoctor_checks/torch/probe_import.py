@@ -23,6 +23,7 @@ from envdoctor_checks.libraries.tables import WheelLibraries, wheel_libraries
 from envdoctor_checks.torch.check import check
 from envdoctor_checks.torch.child_script import SCRIPT
 from envdoctor_checks.torch.facts import (
+    ImportStuck,
     TorchBuild,
     TorchCuda,
     TorchDevice,
@@ -32,6 +33,8 @@ from envdoctor_checks.torch.facts import (
 
 DEADLINE = 25.0
 """Seconds for the import and all questions; with files in the page cache it takes two, off a slow disk ten."""
+PATIENCE = 8.0
+"""Seconds below which an import that is not done proves nothing: some disks are slow."""
 MARGIN, FEWEST = 3.0, 3.0
 """Seconds of a small budget that are kept for seeing the child to its end, and that it has at the least."""
 OUTPUT = 8 << 20
@@ -53,6 +56,7 @@ def import_torch(
     space: AddressSpace | Unavailable | None,
 ) -> Iterator[
     TorchImport
+    | ImportStuck
     | TorchCuda
     | TorchDevices
     | LoadedLibraries
@@ -80,7 +84,7 @@ def import_torch(
     traced, said = split_trace(result.stderr.text)
     result = structs.replace(result, stderr=Captured(text=said))  # the trace is none of its own words
     stages = {stage["stage"]: stage for stage in result.stages}
-    yield from _import_facts(result, stages, said)
+    yield from _import_facts(result, stages, said, cut_short=seconds < PATIENCE)
     yield from _cuda_facts(result, stages)
     yield from _library_facts(stages, traced)
     yield from eager_facts(result, space)
@@ -105,9 +109,14 @@ def split_trace(stderr: str) -> tuple[list[str], str]:
 
 
 def _import_facts(
-    result: ChildResult, stages: dict[str, Any], said: str
-) -> Iterator[TorchImport | Unavailable]:
+    result: ChildResult, stages: dict[str, Any], said: str, *, cut_short: bool
+) -> Iterator[TorchImport | ImportStuck | Unavailable]:
     source = Source("child", "import torch")
+    if result.stuck is not None:
+        held = result.stuck
+        yield ImportStuck(
+            pid=held.pid, state=held.state, wchan=held.wchan, seconds=held.seconds, source=source
+        )
     told = stages.get("import")
     if told is not None:
         yield TorchImport(
@@ -117,6 +126,9 @@ def _import_facts(
             seconds=told.get("at"),
             source=source,
         )
+    elif "importing" in stages and result.end is ChildEnd.TIMED_OUT and cut_short:
+        why = f"import torch was not done after {result.seconds:.0f} s, when the budget came to its end"
+        yield Unavailable(TorchImport.fact_name, why, "--budget gives more")
     elif "importing" in stages and result.end is ChildEnd.TIMED_OUT:
         yield TorchImport(
             ok=False, timed_out=True, message=where_it_hung(said), seconds=result.seconds, source=source

@@ -19,7 +19,7 @@ from envdoctor.api import (
 )
 from envdoctor_checks.python.facts import Distributions, ModuleNotFound
 from envdoctor_checks.torch.check import check
-from envdoctor_checks.torch.facts import TorchBuild, TorchImport
+from envdoctor_checks.torch.facts import ImportStuck, TorchBuild, TorchImport
 from envdoctor_checks.torch.known import torch_version, version_evidence
 from envdoctor_checks.torch.symptoms import (
     BuildIsolated,
@@ -119,7 +119,7 @@ def _built_in_isolation(said: ModuleNotFound, isolated: tuple[BuildIsolated, ...
 
 
 @check.rule
-def import_hangs(imported: TorchImport) -> Findings:
+def import_hangs(imported: TorchImport, stuck: ImportStuck | None) -> Findings:
     """``import torch`` does not come back."""
     if not imported.timed_out:
         return
@@ -130,7 +130,7 @@ def import_hangs(imported: TorchImport) -> Findings:
         confidence=Confidence.LIKELY,
         detail=f"The import was given {seconds} in a process of its own and was still at work.{at} A slow or dead network file system "
         "makes it slow, and so does a scanner that reads every library; a call into a hung driver never ends.",
-        evidence=(imported.shows("import torch", f"killed after {seconds}"), *_where(imported)),
+        evidence=(_ended(imported, stuck, seconds), *_where(imported)),
         remedies=(
             Run(
                 title="see where it waits",
@@ -150,6 +150,17 @@ def import_hangs(imported: TorchImport) -> Findings:
         ),
         breaks=(TORCH,),
         shows=(TORCH,),
+    )
+
+
+def _ended(imported: TorchImport, stuck: ImportStuck | None, seconds: str) -> Evidence:
+    if stuck is None:
+        return imported.shows("import torch", f"killed after {seconds}")
+    place = f" in {stuck.wchan}" if stuck.wchan else ""
+    return stuck.shows(
+        "import torch",
+        f"process {stuck.pid} is in a call of the kernel's{place} that no signal ends (state {stuck.state}); "
+        f"given up after {stuck.seconds:.0f} s",
     )
 
 
