@@ -135,7 +135,9 @@ def samples(check: Check) -> None:
     """Raise AssertionError for a message whose sample does not give the symptom that it promises."""
     for message in check.messages:
         alone = Check(check.name, check.title, package=check.package)
-        register = alone.message(message.regex, needles=message.needles, sample=message.sample, span=message.span)
+        register = alone.message(
+            message.regex, needles=message.needles, sample=message.sample, span=message.span
+        )
         register(message.function)
         promised = tuple(alone.symptom_types().values())
         said = Messages((alone,)).symptoms(clean(message.sample), "text", "-")
