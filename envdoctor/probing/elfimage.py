@@ -115,11 +115,10 @@ class Image:
     __slots__ = (
         "_end",
         "_loads",
+        "header",
         "layout",
         "machine",
         "needed",
-        "section_shape",
-        "sections_at",
         "source",
         "spans",
         "tags",
@@ -137,8 +136,8 @@ class Image:
 
     def _read_segments(self) -> None:
         layout, source = self.layout, self.source
-        header = layout.header.unpack(source.take(16, layout.header.size))
-        self.type, self.machine, version, start, self.sections_at, entry, count, *self.section_shape = header
+        self.header = header = layout.header.unpack(source.take(16, layout.header.size))
+        self.type, self.machine, version, start, _, entry, count = header[:7]
         if version != 1:
             raise BadElfError("malformed", f"ELF version {version}")
         if count and entry != layout.segment.size:

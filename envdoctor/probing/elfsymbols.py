@@ -121,10 +121,10 @@ class _Symbols(Image):
     def _symbol_count(self) -> int:
         if DT_HASH in self.tags:
             return self.word(self.table(DT_HASH) + 4)
-        entry, count = self.section_shape
+        at, (entry, count) = self.header[4], self.header[7:]
         section = self.layout.section
         if entry == section.size:
-            for kind, size in section.iter_unpack(self.source.take(self.sections_at, count * entry)):
+            for kind, size in section.iter_unpack(self.source.take(at, count * entry)):
                 if kind == _SHT_DYNSYM:
                     return int(size // self.layout.symbol.size)
         raise BadElfError("malformed", "nothing states the number of its dynamic symbols")
