@@ -14,6 +14,7 @@ from msgspec import structs
 
 from envdoctor import snapshot
 from envdoctor.check import Tier
+from envdoctor.core_check import PluginsState
 from envdoctor.redact import own_names, redact_document
 from envdoctor.render import render
 from envdoctor.report import Report, Selection
@@ -24,6 +25,8 @@ from tests.support.machines_broken import BROKEN
 from tests.support.machines_contained import HEALTHY
 
 RECORDED_AT = "2026-11-20T09:30:00Z"
+INSTALLED = "/opt/envdoctor/bin/python"
+"""Where envdoctor is, in recordings: the interpreter that runs the tests is nobody's business."""
 RELEASE = "1.0.0"
 """Of envdoctor, as recordings and reports give it: a release that sees and says the same leaves them as they are."""
 
@@ -57,7 +60,9 @@ def record(tree: Tree) -> bytes:
     document = snapshot.to_document(seen.facts, RECORDED_AT)
     document, _ = redact_document(document, **own_names(host))
     recorded = structs.replace(document.recorded, envdoctor=RELEASE)
-    return snapshot.encode(structs.replace(document, recorded=recorded))
+    state = {**document.facts[PluginsState.fact_name], "python": INSTALLED}
+    facts = {**document.facts, PluginsState.fact_name: state}
+    return snapshot.encode(structs.replace(document, recorded=recorded, facts=facts))
 
 
 def judged(path: Path) -> Report:
