@@ -155,6 +155,7 @@ def test_the_interface_that_the_fix_names_is_well() -> None:
     assert trial(GLOO_SOCKET_IFNAME=value).well
 
 
+@pytest.mark.slow
 @needs_namespaces
 def test_a_namespace_in_which_nothing_is_up() -> None:
     told = trial(*in_namespaces(":"))
@@ -260,6 +261,7 @@ def test_a_rank_that_dies_in_a_collective(tmp_path: Path, signal: str) -> None:
     assert told.finding("nccl/rank-crashed")["title"] == f"rank 1 died of {signal} at all_gather"
 
 
+@pytest.mark.slow
 def test_a_rank_that_hangs_in_a_collective(tmp_path: Path) -> None:
     """The one that waits runs into its time, too; the one that did not come is named, with the line it is at."""
     code = "import time\ndist.broadcast = lambda *a, **k: time.sleep(600)"

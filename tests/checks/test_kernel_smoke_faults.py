@@ -64,6 +64,7 @@ def test_a_folder_from_which_nothing_may_be_loaded(tmp_path: Path) -> None:
     assert any("INDUCTOR_CACHE_DIR" in line for line in fixes_of(report, "kernel/cache-dir-noexec"))
 
 
+@pytest.mark.slow
 @needs_torch
 @needs_compilers
 @needs_root
