@@ -48,6 +48,7 @@ MACHINES = {
     243: "riscv", 247: "bpf", 258: "loongarch",
 }  # fmt: skip
 """e_machine to the name used here; any other number n is ``em-n``."""
+_OPENING = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 _DF_1_NODEFLIB = 0x800
 _DF_1_PIE = 0x08000000
 
@@ -98,7 +99,7 @@ def read_elf(read_at: ReadAt, size: int, *, versions: bool = False) -> Elf | Bad
 
 def read_elf_file(path: str, *, versions: bool = False) -> Elf | BadElf:
     """``read_elf`` on a file of this machine. OSError goes through; a pipe or device is not waited for."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    fd = os.open(path, _OPENING)
     try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):

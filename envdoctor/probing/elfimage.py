@@ -18,6 +18,7 @@ MAX_STRING = 64 << 10
 """Longer strings are taken for damage."""
 _GAP = 512  # strings closer to each other than this come with one read
 _READ_COST = 32  # what a read costs beside its bytes, so that tables of tiny reads end as well
+_FEW = 64  # so many strings, no farther from each other than the gap, come to two megabytes at the most
 _TAIL = 160  # most names and run paths end within this many bytes
 
 TYPES = {1: "rel", 2: "exec", 3: "dyn", 4: "core"}
@@ -200,6 +201,7 @@ class Image:
         if wanted[-1] >= room:
             raise BadElfError("malformed", f"string {wanted[-1]} lies outside a table of {room} bytes")
         source, position, cost = self.source, 0, 0
+        many = len(wanted) > _FEW
         while position < len(wanted):
             first, end = wanted[position], position + 1
             while end < len(wanted) and wanted[end] - wanted[end - 1] <= _GAP:
@@ -212,10 +214,11 @@ class Image:
                     known = self._long_string(start + offset, room - offset).decode("latin-1")
                 else:
                     known = text[offset - first : stop]
-                cost += len(known)
-                if cost > MAX_STRING:  # told in portions, since telling costs more than a short string
-                    source.charge(cost)
-                    cost = 0
+                if many:
+                    cost += len(known)
+                    if cost > MAX_STRING:  # told in portions, since telling costs more than a short string
+                        source.charge(cost)
+                        cost = 0
                 texts[offset] = known if known.isascii() else _utf8(known)
             position = end
         source.charge(cost)
