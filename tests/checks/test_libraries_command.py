@@ -12,10 +12,15 @@ import jsonschema
 import pytest
 
 from envdoctor import schemas
+from envdoctor.asked import Asked
 from envdoctor.facts import CouldNotLook, Source
+from envdoctor.loader.recorded import TreeRecord
+from envdoctor.loader.settings import LoaderSettings
 from envdoctor.platform import Platform
 from envdoctor.target import Target
+from envdoctor_checks.libraries.facts_loader import LoaderPredictions, LoaderSetup, LoaderTree, TorchLoading
 from envdoctor_checks.libraries.probe_loader import loader_setup
+from envdoctor_checks.libraries.resolving import torch_libraries
 from tests.support import environments
 from tests.support.environments import envdoctor
 from tests.support.libraries import build, versioned
@@ -232,3 +237,39 @@ def test_nothing_is_left_behind(torch: SmallTorch, tmp_path: Path) -> None:
     lines(tmp_path, torch, "libnccl.so.2", "--python", torch.environment.python)
     shutil.rmtree(tmp_path / "home")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_model_and_truth_agree_also_where_both_fail(torch: SmallTorch, tmp_path: Path) -> None:
+    """A file that is found and whose own need is not is one failure, not a difference."""
+    folder = tmp_path / "lib"
+    folder.mkdir()
+    whole = build(folder / "libneeded.so.1", soname="libneeded.so.1")
+    outer = build(folder / "libouter.so", needs=(whole,))
+    (folder / "libneeded.so.1").unlink()
+    told = lines(tmp_path, torch, str(outer), "--python", torch.environment.python)
+    (sure,) = [why for _, what, _, why in told if what == "how sure"]
+    assert "libneeded.so.1: cannot open shared object file" in sure
+    assert "differs" not in sure
+
+
+def test_recordings_of_two_machines_are_not_mixed_up() -> None:
+    source = Source("call", "a test")
+    settings = LoaderSettings(
+        libc=(2, 36), machine="x86_64", system_dirs=("/lib",), program="/usr/bin/python3"
+    )
+    setup = LoaderSetup(loader="/lib/ld.so", ctypes=None, settings=settings, source=source)
+    nothing = TreeRecord(files=(), folders=(), gone=(), cache=None)
+    loading = TorchLoading(
+        dependencies="/x.so",
+        needs_in_maps="libcudart.so",
+        after_success=(),
+        after_failure=(),
+        extension="/y.so",
+        source=source,
+    )
+    predicted = LoaderPredictions(scenarios=(), by_name=(), source=source)
+    asked = Asked(library="", source=source)
+    tree = LoaderTree(record=nothing, source=source)
+    view = torch_libraries(setup, tree, loading, predicted, None, None, asked)
+    assert view is not None
+    assert view.rows[0][:2] == ("not recorded", "/usr/bin/python3")

@@ -17,10 +17,11 @@ from envdoctor_checks.libraries.facts_loader import (
     LoaderPredictions,
     LoaderSetup,
     LoaderTree,
+    Opened,
     TorchLoading,
 )
 from envdoctor_checks.libraries.names import is_cuda, is_watched
-from envdoctor_checks.libraries.predicting import import_torch, started, without, words
+from envdoctor_checks.libraries.predicting import CRASH, by_name, import_torch, started, without, words
 
 COLUMNS = ("library", "file", "why")
 PROVEN = (2, 36)
@@ -40,8 +41,12 @@ def torch_libraries(
     """Every CUDA library of torch's process: the file, the rule, and what else there was."""
     if asked is None or asked.library != "":
         return None
-    process, _, failure = started(RecordedTree(tree.record), setup)
-    failure = failure or import_torch(process, loading)
+    title = "What torch's process gets, and why"
+    try:
+        process, _, failure = started(RecordedTree(tree.record), setup)
+        failure = failure or import_torch(process, loading)
+    except NotRecorded as missing:  # recordings of two machines, one on top of the other
+        return shown(title, [not_recorded(missing, "envdoctor record")])
     lines: list[Line] = []
     for each in process.lookups:
         if each.how in ("searched", "failed") and (is_cuda(each.name) or each.how == "failed"):
@@ -53,7 +58,7 @@ def torch_libraries(
         lines.append(Line(0, "import torch", "would fail", words(failure) or ""))
     lines += what_ifs(predicted)
     lines += standing(setup, agreement(process, loaded))
-    return shown("What torch's process gets, and why", lines)
+    return shown(title, lines)
 
 
 @check.view
@@ -70,7 +75,9 @@ def one_library(
         return None
     name, known = asked.library, RecordedTree(tree.record)
     lines: list[Line] = []
+    foreseen: Opened | None = None
     try:
+        foreseen = next(by_name(known, setup, [name]))
         lines.append(Line(0, "asked for by a program of its own (ctypes.CDLL)"))
         lines += answer(known, setup, None, name, copies)
         if loading is not None:
@@ -85,11 +92,9 @@ def one_library(
             bare = without(setup, re.split("[:;]", setup.settings.library_path))
             lines += answer(known, bare, None, name, copies)
     except NotRecorded as missing:
-        lines.append(
-            Line(0, "not recorded", str(missing), f"record it with: envdoctor record --library {name}")
-        )
+        lines.append(not_recorded(missing, f"envdoctor record --library {name}"))
     tried = opened if opened is not None and opened.name == name else None
-    lines += standing(setup, truth(tried, lines))
+    lines += standing(setup, truth(tried, foreseen))
     return shown(f"How the loader resolves {name}", lines)
 
 
@@ -167,18 +172,25 @@ def is_same(opened: str, mapped: str) -> bool:
     return real_name.startswith(name) and ("-packages/" not in opened or folder == real_folder)
 
 
-def truth(opened: LibraryOpened | None, lines: Sequence[Line]) -> str:
-    """What the loader really did with the name, beside what the model says."""
+def truth(opened: LibraryOpened | None, foreseen: Opened | None) -> str:
+    """What the loader really did with the name, beside what the model says of the same request."""
     if opened is None:
         return "it was not tried: this is the model's answer alone"
-    answer_line = next((each for each in lines if each.depth == 1), None)
     got = opened.path or opened.failure or ""
-    agrees = answer_line is not None and (
-        answer_line.file == opened.path or (answer_line.file == "not found" and opened.failure is not None)
-    )
+    if foreseen is None:
+        return f"tried in a process of its own: {got}"
+    if opened.failure is None or foreseen.failure is None:
+        agrees = opened.failure == foreseen.failure and clean(opened.path or "") == clean(foreseen.path)
+    else:
+        agrees = foreseen.failure in (opened.failure, CRASH)  # which no loader has words for
     return f"tried in a process of its own: {got}" + (
         "" if agrees else "; the model differs, so mistrust it here"
     )
+
+
+def not_recorded(missing: NotRecorded, command: str) -> Line:
+    """A question that the recording cannot answer, and what to record so that it can."""
+    return Line(0, "not recorded", str(missing), f"record it with: {command}")
 
 
 def standing(setup: LoaderSetup, seen: str) -> Iterator[Line]:
