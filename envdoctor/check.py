@@ -216,14 +216,15 @@ class Check:
         self.title = title
         self.package = package
         self._probes: list[Probe] = []
-        self._later_probes: list[str] = []
-        self._later_text: list[str] = []
         self._readers: list[Reader] = []
         self._messages: list[Message] = []
-        self.rules: list[Rule[Any]] = []
-        self.tables: list[Callable[[], Fact]] = []
-        self.headlines: list[Callable[..., Any]] = []
-        self.views: list[Callable[..., Any]] = []
+        self._rules: list[Rule[Any]] = []
+        self._tables: list[Callable[[], Fact]] = []
+        self._headlines: list[Callable[..., Any]] = []
+        self._views: list[Callable[..., Any]] = []
+        self._later_probes: list[str] = []
+        self._later_text: list[str] = []
+        self._later_judging: list[str] = []
         self.applies: Callable[..., str | None] | None = None
 
     @property
@@ -245,23 +246,52 @@ class Check:
         return tuple(self._messages)
 
     @property
+    def rules(self) -> tuple[Rule[Any], ...]:
+        """What judges. Modules that were left for later are imported now, here and in the next three."""
+        self._import(self._later_judging)
+        return tuple(self._rules)
+
+    @property
+    def tables(self) -> tuple[Callable[[], Fact], ...]:
+        """The knowledge that rules ask for."""
+        self._import(self._later_judging)
+        return tuple(self._tables)
+
+    @property
+    def headlines(self) -> tuple[Callable[..., Any], ...]:
+        """What makes rows of the machine's summary."""
+        self._import(self._later_judging)
+        return tuple(self._headlines)
+
+    @property
+    def views(self) -> tuple[Callable[..., Any], ...]:
+        """What makes tables for the report."""
+        self._import(self._later_judging)
+        return tuple(self._views)
+
+    @property
     def gives_facts(self) -> bool:
         """Whether it has any probe or reader."""
         return bool(self._probes or self._readers or self._later_probes or self._later_text)
 
-    def later(self, *, probes: Iterable[str] = (), text: Iterable[str] = ()) -> None:
-        """Name modules of this check's package that register nothing but probes, or nothing but readers and messages.
+    def later(
+        self, *, probes: Iterable[str] = (), text: Iterable[str] = (), judging: Iterable[str] = ()
+    ) -> None:
+        """Name modules of this check's package that register nothing but probes, nothing but readers and messages, or
+        nothing but rules, tables, headlines and views.
 
-        They are imported when somebody asks for those: a text is judged without probes, and a machine is looked at
-        without readers.
+        They are imported when somebody asks for those: a text is judged without probes, a machine is looked at
+        without readers, and what judges is loaded while the machine answers.
         """
         self._later_probes += [f"{self.package}.{module}" for module in probes]
         self._later_text += [f"{self.package}.{module}" for module in text]
+        self._later_judging += [f"{self.package}.{module}" for module in judging]
 
     @staticmethod
     def _import(modules: list[str]) -> None:
-        while modules:
-            import_module(modules.pop(0))
+        for module in tuple(modules):  # two threads may be here: import_module lets each wait for the other
+            import_module(module)
+        modules.clear()
 
     def probe(
         self, *, tier: Tier = Tier.DEFAULT, deadline: float = 5.0, tries: Iterable[Outcome] = ()
@@ -305,22 +335,22 @@ class Check:
     def rule(self, function: Callable[P, Findings]) -> Rule[P]:
         """Register a generator of findings over the facts that its parameters name by type."""
         rule = Rule(self.name, function)
-        self.rules.append(rule)
+        self._rules.append(rule)
         return rule
 
     def table(self, function: Function) -> Function:
         """Register ``() -> Fact``: knowledge that rules ask for by type, loaded when the first one runs."""
-        self.tables.append(function)
+        self._tables.append(function)
         return function
 
     def headline(self, function: Function) -> Function:
         """Register ``(facts by type) -> Iterable[Headline]``: rows of the machine's one-screen summary."""
-        self.headlines.append(function)
+        self._headlines.append(function)
         return function
 
     def view(self, function: Function) -> Function:
         """Register ``(facts by type) -> View``: a table that text, JSON and the TUI show."""
-        self.views.append(function)
+        self._views.append(function)
         return function
 
     def applicable(self, function: Function) -> Function:

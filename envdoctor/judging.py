@@ -121,7 +121,7 @@ def _bind_sign(sign: Callable[..., Any], facts: Facts, tables: Tables) -> list[C
 
     A sign that can do without everything that it names still has nothing to judge where none of it is there.
     """
-    absent = None if facts.unavailable() else _absent(sign, facts, tables)
+    absent = _absent(sign, facts, tables)
     if absent is not None:
         return absent
     needs = needs_of(sign)
@@ -143,7 +143,8 @@ def _bind_sign(sign: Callable[..., Any], facts: Facts, tables: Tables) -> list[C
 def _absent(sign: Callable[..., Any], facts: Facts, tables: Tables) -> Skipped | None:
     """Why a sign has nothing to judge, by those annotations that are one name: reading the others costs ten times that.
 
-    A text has few facts, and most signs name at least one that it does not have.
+    A text has few facts, and most signs name at least one that it does not have. What could not be looked at
+    is left to the full reading, which says so.
     """
     names = getattr(sign, "__globals__", {})
     for parameter, hint in getattr(sign, "__annotations__", {}).items():
@@ -152,8 +153,12 @@ def _absent(sign: Callable[..., Any], facts: Facts, tables: Tables) -> Skipped |
             continue
         if issubclass(kind, Symptom) and not facts.symptoms(kind):
             return Skipped(f"no message of kind {_name(kind)}")
-        if issubclass(kind, Fact) and facts.get(kind) is None:
-            return Skipped(f"not recorded: {_name(kind)}")
+        if issubclass(kind, Fact):
+            found = facts.get(kind)
+            if found is None:
+                return Skipped(f"not recorded: {_name(kind)}")
+            if isinstance(found, Unavailable):
+                return None
     return None
 
 

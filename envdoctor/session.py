@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -96,6 +98,7 @@ class Doctor:
         from envdoctor.probing.stranger import run_stranger
 
         host.ends = time.monotonic() + budget
+        self._get_ready()
         seed = Facts.of(choose(host, python), *([asked] if asked else []))
         only = None if area is None else self._needed_by(area)
         strangers = dict.fromkeys(self.plugins.strangers(), run_stranger)
@@ -125,6 +128,19 @@ class Doctor:
         )
         facts = looked.facts.merged(Facts.of(state))
         return Seen(facts, _target_entry(facts, "live"), looked)
+
+    def _get_ready(self) -> None:
+        """Import what judges, and read its annotations, on a thread of its own: meanwhile the machine answers."""
+
+        def load() -> None:
+            with suppress(Exception):  # what fails here fails again, and is told, where it is asked for
+                for check in self.checks:
+                    for rule in check.rules:
+                        for sign in rule.signs:
+                            needs_of(sign)
+
+        with suppress(RuntimeError):  # the limit of threads is reached
+            threading.Thread(target=load, daemon=True).start()
 
     def _needed_by(self, area: str) -> frozenset[str]:
         """The probes of a check, and those whose facts its probes, rules and views ask for, however indirectly."""

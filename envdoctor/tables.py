@@ -2,6 +2,7 @@
 
 ``<check>/data/<name>.toml`` is what people edit. ``python -m envdoctor.tables [DIR]`` writes ``<name>.json``
 beside every one below DIR, because a JSON table loads in a fraction of a millisecond and a TOML one in ten.
+A module of tables does without ``from __future__ import annotations``: objects are read twice as fast as strings.
 Every row names its source (a key of the table's `references`) and the date at which the source said so.
 """
 

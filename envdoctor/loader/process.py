@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from envdoctor.loader.headers import CRASHES
+from envdoctor.loader.lookups import Attempt, How, Lookup
 from envdoctor.loader.paths import expand, has_token, origin_of
-from envdoctor.loader.search import Attempt, GivenUp, Rule, Search
+from envdoctor.loader.search import GivenUp, Search
 from envdoctor.loader.tree import words_for
 
 if TYPE_CHECKING:
     from envdoctor.loader.settings import LoaderSettings
     from envdoctor.loader.tree import Node, Tree
     from envdoctor.probing.elf import Elf
-
-How = Literal["searched", "already-loaded", "same-file", "failed"]
-"""How a lookup ended: a new file; an object of that name was there; another name for a file that was there; not."""
 
 
 class Loaded:
@@ -64,25 +62,6 @@ class Loaded:
 
     def __repr__(self) -> str:
         return f"Loaded({self.file!r})"
-
-
-class Lookup(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One request for a name: an edge of the tree of libraries."""
-
-    name: str
-    """As asked for, tokens expanded."""
-    wanted_by: str
-    """The file that needed it, or whose code called dlopen."""
-    how: How
-    found: str = ""
-    """The file that it became."""
-    rule: Rule | None = None
-    """Of a file that was found by searching."""
-    source: str = ""
-    """The file whose run path led there."""
-    attempts: tuple[Attempt, ...] = ()
-    """Every file that was tried, in order; the last is the one taken, where one was."""
-    dlopen: bool = False
 
 
 class Failure(msgspec.Struct, frozen=True):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from envdoctor.loader.lookups import Attempt, Rule
 from envdoctor.loader.paths import directories
 from envdoctor.loader.tree import Node, words_for
 
@@ -22,21 +23,6 @@ ANY_ELF = 1
 TLS_BIT = 1 << 63
 PLATFORM_BITS = {"i586": 1 << 48, "i686": 1 << 49, "haswell": 1 << 50, "xeon_phi": 1 << 51}
 ALL_PLATFORMS = 0xF << 48
-
-Rule = Literal["path", "rpath", "ld-library-path", "runpath", "cache", "default"]
-"""What led to a file: a name with a slash, DT_RPATH, LD_LIBRARY_PATH, DT_RUNPATH, ld.so.cache, the default directories."""
-
-
-class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One file that was tried for a name."""
-
-    path: str
-    rule: Rule
-    verdict: str
-    """``taken``; ``absent``; ``no-directory``; ``permission``; ``other-class``; ``other-machine``; ``stale`` (a cache
-    line without its file); ``not-set-uid``; an errno's name; else the words with which the loader gives up."""
-    source: str = ""
-    """The file whose run path names the directory."""
 
 
 class GivenUp(Exception):

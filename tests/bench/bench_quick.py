@@ -26,11 +26,12 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 LIMIT = 15.0
 """Milliseconds that one check may add."""
 TIMED = """
-import importlib.machinery, json, sys, time
+import gc, importlib.machinery, json, sys, threading, time
+gc.set_threshold(100_000)  # as the command line does
 from collections import defaultdict
 began = time.process_time()
 spent = defaultdict(float)
-running = []
+here = threading.local()  # what judges is imported on a thread of its own
 
 class Loader:  # counts what a module of a check takes, without the modules of checks that it imports
     def __init__(self, loader, owner):
@@ -39,6 +40,7 @@ class Loader:  # counts what a module of a check takes, without the modules of c
         return getattr(self.loader, name)
     def exec_module(self, module):
         now = time.thread_time()
+        running = here.__dict__.setdefault("running", [])
         if running:
             spent[running[-1][0], "load"] += now - running[-1][1]
         running.append([self.owner, now])
@@ -68,7 +70,7 @@ from envdoctor.check import Tier
 from envdoctor.engine import Look
 from envdoctor.host import Host
 from envdoctor.report import Selection
-run_probe, bind_rule, said_by = Look._run, judging._bind_rule, judging._said_by
+run_probe, bind_rule, said_by, needs_of = Look._run, judging._bind_rule, judging._said_by, session.needs_of
 
 def probe(self, job, *more):
     since = time.thread_time()
@@ -81,12 +83,13 @@ def rule(function, of):
         try:
             return function(*arguments)
         finally:
-            spent[of(arguments[0]).id.partition("/")[0], "rules"] += time.thread_time() - since
+            spent[of(arguments[0]), "rules"] += time.thread_time() - since
     return run
 
 Look._run = probe
-judging._bind_rule = rule(bind_rule, lambda rule: rule)
-judging._said_by = rule(said_by, lambda bound: bound.rule)
+judging._bind_rule = rule(bind_rule, lambda rule: rule.id.partition("/")[0])
+judging._said_by = rule(said_by, lambda bound: bound.rule.id.partition("/")[0])
+session.needs_of = rule(needs_of, lambda sign: sign.__module__.split(".")[1])
 doctor = session.Doctor()
 seen = doctor.look(Host.here(), tier=Tier.QUICK, python=sys.argv[1])
 report = doctor.report(seen, Selection())

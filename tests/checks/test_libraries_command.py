@@ -20,7 +20,7 @@ from envdoctor.platform import Platform
 from envdoctor.target import Target
 from envdoctor_checks.libraries.facts_loader import LoaderPredictions, LoaderSetup, LoaderTree, TorchLoading
 from envdoctor_checks.libraries.probe_loader import loader_setup
-from envdoctor_checks.libraries.resolving import torch_libraries
+from envdoctor_checks.libraries.views import torch_libraries
 from tests.support import environments
 from tests.support.environments import envdoctor
 from tests.support.libraries import build, versioned

@@ -1,23 +1,21 @@
-"""The entry point: importing a module registers what is in it."""
+"""The entry point: what is registered where, imported when it is asked for."""
 
-from envdoctor_checks.container import (  # noqa: F401 # importing registers
-    headlines,
-    rules_devices,
-    rules_gpu,
-    rules_intercepted,
-    rules_kernel,
-    rules_limits,
-    rules_mounts,
-    rules_start,
-    rules_toolkit,
-    rules_users,
-)
 from envdoctor_checks.container.check import check
-from envdoctor_checks.container.tables import container_toolkit
-
-check.table(container_toolkit)
 
 check.later(
+    judging=(
+        "knowledge",
+        "headlines",
+        "rules_devices",
+        "rules_gpu",
+        "rules_intercepted",
+        "rules_kernel",
+        "rules_limits",
+        "rules_mounts",
+        "rules_start",
+        "rules_toolkit",
+        "rules_users",
+    ),
     probes=(
         "probe_groups",
         "probe_host",

@@ -1,7 +1,5 @@
 """What the container check judges by: releases of the NVIDIA container toolkit."""
 
-from __future__ import annotations
-
 from typing import ClassVar
 
 from envdoctor.tables import Row, Table, compare_releases, load

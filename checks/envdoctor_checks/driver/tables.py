@@ -1,7 +1,5 @@
 """What the driver check judges by: floors, branches, compatibility, architectures, bad releases, codes."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 from envdoctor.tables import Row, Table, compare_releases, load, major_minor, release_key

@@ -1,18 +1,18 @@
-"""The entry point: importing a module registers what is in it."""
+"""The entry point: what is registered where, imported when it is asked for."""
 
-from envdoctor_checks.gpu import (  # noqa: F401 # importing registers
-    headlines,
-    rules_clocks,
-    rules_health,
-    rules_memory,
-    rules_mig,
-    rules_modes,
-    rules_visible,
-    rules_xid,
-)
 from envdoctor_checks.gpu.check import check
 
 check.later(
+    judging=(
+        "headlines",
+        "rules_clocks",
+        "rules_health",
+        "rules_memory",
+        "rules_mig",
+        "rules_modes",
+        "rules_visible",
+        "rules_xid",
+    ),
     probes=(
         "probe",
         "probe_kernel_log",

@@ -1,7 +1,5 @@
 """What the gpu check judges by: compute capabilities by name and by PCI id, Xid and SXid numbers."""
 
-from __future__ import annotations
-
 import re
 from typing import ClassVar, Literal
 

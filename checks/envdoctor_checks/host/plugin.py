@@ -1,14 +1,14 @@
-"""The entry point: importing a module registers what is in it."""
+"""The entry point: what is registered where, imported when it is asked for."""
 
-from envdoctor_checks.host import (  # noqa: F401 # importing registers
-    headlines,
-    rules_limits,
-    rules_memory,
-    rules_shm,
-)
 from envdoctor_checks.host.check import check
 
 check.later(
+    judging=(
+        "headlines",
+        "rules_limits",
+        "rules_memory",
+        "rules_shm",
+    ),
     probes=("probe",),
     text=(
         "messages",

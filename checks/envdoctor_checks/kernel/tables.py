@@ -1,7 +1,5 @@
 """What the kernel check judges by: toolchains, the assemblers of Triton, what a GPU should reach."""
 
-from __future__ import annotations
-
 import re
 from typing import ClassVar, Literal
 

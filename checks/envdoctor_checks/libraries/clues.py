@@ -7,20 +7,17 @@ import re
 import msgspec
 
 from envdoctor.api import Evidence, Fact, Source, Variables
+from envdoctor.text.late import Late
 from envdoctor_checks.libraries.facts import LibraryCopies, LibrarySeen, LoadedLibraries, SearchPath
 from envdoctor_checks.libraries.names import family_of, file_version, soname_major, stem_of
 
-TARGETS = re.compile(r"/targets/[\w-]+/lib(?=/|$)")
-CUDA_FOLDER = re.compile(r"cuda|cudnn|nccl|cublas|cutensor|tensorrt|nvjitlink|hpc_sdk|nvhpc", re.IGNORECASE)
-DRIVER_FOLDER = re.compile(
+TARGETS = Late(r"/targets/[\w-]+/lib(?=/|$)")
+CUDA_FOLDER = Late(r"(?i)cuda|cudnn|nccl|cublas|cutensor|tensorrt|nvjitlink|hpc_sdk|nvhpc")
+DRIVER_FOLDER = Late(
     r"^/usr/local/nvidia/lib(?:64)?$|^/usr/lib/wsl/lib|^/\.singularity\.d/libs|/stubs$|/compat$|lib64-nvidia$"
 )
-WHEEL = re.compile(
-    r"(?P<site>.*/(?:site|dist)-packages)/(?:nvidia/|torch/lib|[\w.-]+\.libs/|cusparselt/|\w+/)"
-)
-TOOLKIT = re.compile(
-    r"^(?P<root>.*?/(?:cuda|cudnn|nccl|cudatoolkit)[\w.-]*(?:/\d[\w.-]*)?)(?:/|$)", re.IGNORECASE
-)
+WHEEL = Late(r"(?P<site>.*/(?:site|dist)-packages)/(?:nvidia/|torch/lib|[\w.-]+\.libs/|cusparselt/|\w+/)")
+TOOLKIT = Late(r"(?i)^(?P<root>.*?/(?:cuda|cudnn|nccl|cudatoolkit)[\w.-]*(?:/\d[\w.-]*)?)(?:/|$)")
 
 
 class Copy(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from typing import ClassVar
 import msgspec
 
 from envdoctor.api import Fact
-from envdoctor.loader.process import Lookup
+from envdoctor.loader.lookups import Lookup
 from envdoctor.loader.recorded import TreeRecord
 from envdoctor.loader.settings import LoaderSettings
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from envdoctor.text.late import Late
+
 STEMS = frozenset({
     "libcudart", "libcublas", "libcublasLt", "libcudnn", "libcufft", "libcufftw", "libcurand", "libcusparse",
     "libcusparseLt", "libcusolver", "libcusolverMg", "libnvrtc", "libnvrtc-builtins", "libnvJitLink", "libnccl",
@@ -21,7 +23,7 @@ DRIVER = frozenset({"libcuda", "libnvidia-ml", "libnvidia-ptxjitcompiler", "libn
 LIBRARY = r"lib[\w+-]+\.so(?:\.\d+)*"
 STEM = re.compile(r"(lib[\w+-]+?)(?:-[0-9a-f]{8})?\.so(?:\.\d+)*$")
 """A library's stem; auditwheel's hash (``libcudart-9335f6a2.so.12``) is not part of it."""
-DLL = re.compile(r"^(cu[a-zA-Z_]+?|nvrtc|nvJitLink)(?:64|32)?_?(?:64_)?(\d*)(?:_\d+)?\.dll$")
+DLL = Late(r"^(cu[a-zA-Z_]+?|nvrtc|nvJitLink)(?:64|32)?_?(?:64_)?(\d*)(?:_\d+)?\.dll$")
 
 BY_SYMBOL = (
     ("cublasLt", "libcublasLt"), ("cublas", "libcublas"), ("cudnn", "libcudnn"), ("cusparseLt", "libcusparseLt"),

@@ -115,3 +115,16 @@ def by_name(tree: Tree, setup: LoaderSetup, names: Iterable[str]) -> Iterator[Op
     for name in names:
         process, caller, failure = started(tree, setup)
         yield Opened(name, words(failure)) if failure is not None else opened_by(process, caller, name)
+
+
+def ask(tree: Tree, setup: LoaderSetup, loading: TorchLoading | None, library: str) -> None:
+    """Look at all that a question about one library needs, alone and after torch, with LD_LIBRARY_PATH and without."""
+    for each in (setup, without(setup, re.split("[:;]", setup.settings.library_path or ""))):
+        process, caller, failure = started(tree, each)
+        if failure is None:
+            opened_by(process, caller, library)
+    if loading is not None:
+        process, caller, failure = started(tree, setup)
+        if failure is None:
+            import_torch(process, loading)
+            opened_by(process, caller, library)

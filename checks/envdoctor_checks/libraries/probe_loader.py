@@ -24,14 +24,6 @@ from envdoctor_checks.libraries.facts_loader import (
     TorchLoading,
 )
 from envdoctor_checks.libraries.names import is_watched
-from envdoctor_checks.libraries.predicting import (
-    by_name,
-    import_torch,
-    opened_by,
-    scenarios,
-    started,
-    without,
-)
 from envdoctor_checks.torch.facts import CompiledExtensions, TorchBuild
 
 PAIR = r'"(\w+)"(?:,|:) *"(lib[^"]+\.so\.[^"]+)"'
@@ -134,36 +126,25 @@ def loader_predictions(
     asked: Asked | None,
 ) -> Iterator[LoaderPredictions | LoaderTree]:
     """Let the model of the loader answer over the files of this machine, and keep every file that it looked at."""
+    from envdoctor_checks.libraries import predicting  # most runs, the quick ones, leave the model alone
+
     tree = LiveTree(host)
     files = (
         [each.file for each in extensions.extensions] if isinstance(extensions, CompiledExtensions) else []
     )
     names = _names(copies) if isinstance(copies, LibraryCopies) else []
-    source = Source("call", "model of the loader")
-    if isinstance(loading, TorchLoading):
+    torch = loading if isinstance(loading, TorchLoading) else None
+    if torch is not None:
         yield LoaderPredictions(
-            scenarios=tuple(scenarios(tree, setup, loading, files)),
-            by_name=tuple(by_name(tree, setup, names)),
-            source=source,
+            scenarios=tuple(predicting.scenarios(tree, setup, torch, files)),
+            by_name=tuple(predicting.by_name(tree, setup, names)),
+            source=Source("call", "model of the loader"),
         )
     if asked is not None and asked.library:
-        _ask(tree, setup, loading if isinstance(loading, TorchLoading) else None, asked.library)
-    elif not isinstance(loading, TorchLoading):
-        started(tree, setup)
+        predicting.ask(tree, setup, torch, asked.library)
+    elif torch is None:
+        predicting.started(tree, setup)
     yield LoaderTree(record=record_of(tree), source=Source("file", "/"))
-
-
-def _ask(tree: LiveTree, setup: LoaderSetup, loading: TorchLoading | None, library: str) -> None:
-    """Look at all that one more question needs, alone and after torch, with LD_LIBRARY_PATH and without."""
-    for each in (setup, without(setup, re.split("[:;]", setup.settings.library_path or ""))):
-        process, caller, failure = started(tree, each)
-        if failure is None:
-            opened_by(process, caller, library)
-    if loading is not None:
-        process, caller, failure = started(tree, setup)
-        if failure is None:
-            import_torch(process, loading)
-            opened_by(process, caller, library)
 
 
 @check.probe(tier=Tier.DEFAULT, deadline=DEADLINE + 10)

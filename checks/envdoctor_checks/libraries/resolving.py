@@ -1,15 +1,14 @@
-"""The views of ``envdoctor libraries``: how the loader resolves one library, or all of torch's."""
+"""How the loader resolves one library, or all of torch's, as a view."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
 
-from envdoctor.api import Asked, View
+from envdoctor.api import View
 from envdoctor.loader.process import Failure, Loaded, Process
 from envdoctor.loader.recorded import RecordedTree
 from envdoctor.loader.tree import NotRecorded
-from envdoctor_checks.libraries.check import check
 from envdoctor_checks.libraries.explaining import Line, clean, lines_of, losers
 from envdoctor_checks.libraries.facts import LibraryCopies, LoadedLibraries
 from envdoctor_checks.libraries.facts_loader import (
@@ -28,19 +27,15 @@ PROVEN = (2, 36)
 """The release of glibc on which the model was compared with the real loader."""
 
 
-@check.view
-def torch_libraries(
+def of_torch(
     setup: LoaderSetup,
     tree: LoaderTree,
     loading: TorchLoading,
     predicted: LoaderPredictions,
     loaded: LoadedLibraries | None,
     copies: LibraryCopies | None,
-    asked: Asked | None,
-) -> View | None:
+) -> View:
     """Every CUDA library of torch's process: the file, the rule, and what else there was."""
-    if asked is None or asked.library != "":
-        return None
     title = "What torch's process gets, and why"
     try:
         process, _, failure = started(RecordedTree(tree.record), setup)
@@ -61,19 +56,16 @@ def torch_libraries(
     return shown(title, lines)
 
 
-@check.view
-def one_library(
+def of_one(
+    name: str,
     setup: LoaderSetup,
     tree: LoaderTree,
     loading: TorchLoading | None,
     opened: LibraryOpened | None,
     copies: LibraryCopies | None,
-    asked: Asked | None,
-) -> View | None:
-    """The library or file that was asked about: alone, after torch, and without LD_LIBRARY_PATH."""
-    if asked is None or not asked.library:
-        return None
-    name, known = asked.library, RecordedTree(tree.record)
+) -> View:
+    """One library or file: alone, after torch, and without LD_LIBRARY_PATH."""
+    known = RecordedTree(tree.record)
     lines: list[Line] = []
     foreseen: Opened | None = None
     try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from envdoctor.api import (
     Ask,
     Confidence,
@@ -18,6 +16,7 @@ from envdoctor.api import (
     library,
 )
 from envdoctor.tables import compare_releases, release_key
+from envdoctor.text.late import Late
 from envdoctor_checks.libraries.advice import IMPORT_AGAIN, without
 from envdoctor_checks.libraries.check import check
 from envdoctor_checks.libraries.clues import copies_of, entries_of, of_family
@@ -37,7 +36,7 @@ from envdoctor_checks.python.facts import Distributions
 from envdoctor_checks.torch.facts import TorchBuild, TorchRequirements
 
 KERNELS = Outcome("kernel-on-gpu")
-RELEASE = re.compile(r"\d+\.\d+(?:\.\d+)?")
+RELEASE = Late(r"\d+\.\d+(?:\.\d+)?")
 
 
 @check.rule

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import msgspec
@@ -18,6 +17,7 @@ from envdoctor.api import (
     Variables,
     imports,
 )
+from envdoctor.text.late import Late
 from envdoctor_checks.libraries.clues import entries_of
 from envdoctor_checks.libraries.facts import BadLibraryFile, SearchPath, VersionNotFound
 from envdoctor_checks.libraries.facts_loader import LoaderPredictions, Opened
@@ -34,8 +34,8 @@ from envdoctor_checks.libraries.tables import Runtimes
 from envdoctor_checks.python.facts import Distributions
 from envdoctor_checks.torch.facts import TorchBuild, TorchRequirements
 
-LACKS = re.compile(r"(?P<library>\S+): version `(?P<version>[^']+)' not found \(required by (?P<by>.+)\)")
-UNUSABLE = re.compile(r"(?P<path>/.+): (?P<problem>file too short|invalid ELF header)")
+LACKS = Late(r"(?P<library>\S+): version `(?P<version>[^']+)' not found \(required by (?P<by>.+)\)")
+UNUSABLE = Late(r"(?P<path>/.+): (?P<problem>file too short|invalid ELF header)")
 
 
 @glibc_too_old.sign

@@ -18,6 +18,7 @@ from envdoctor.api import (
     imports,
 )
 from envdoctor.tables import compare_releases, major_minor, release_key
+from envdoctor.text.late import Late
 from envdoctor_checks.libraries.check import check
 from envdoctor_checks.libraries.clues import in_wheel
 from envdoctor_checks.libraries.facts import LibraryNotFound, SubLibraryMismatch, UndefinedSymbol
@@ -32,7 +33,7 @@ from envdoctor_checks.python.facts import (
 )
 from envdoctor_checks.torch.facts import TorchBuild, TorchRequirements
 
-CLAUSE = re.compile(r"\s*(==|!=|<=|>=|<|>|~=|===)\s*([\w.*+!-]+)\s*")
+CLAUSE = Late(r"\s*(==|!=|<=|>=|<|>|~=|===)\s*([\w.*+!-]+)\s*")
 
 
 @check.rule

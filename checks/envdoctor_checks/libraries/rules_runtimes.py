@@ -22,6 +22,7 @@ from envdoctor.api import (
     imports,
     library,
 )
+from envdoctor.text.late import Late
 from envdoctor_checks.libraries.advice import VARIABLE
 from envdoctor_checks.libraries.check import check
 from envdoctor_checks.libraries.clues import Entries, entries_of, normal
@@ -31,7 +32,7 @@ from envdoctor_checks.libraries.owners import failed
 from envdoctor_checks.libraries.tables import Runtimes
 from envdoctor_checks.libraries.what_if import proven
 
-IN_CONDA = re.compile(r"(?P<prefix>/\S*?(?:conda|mamba|miniforge)[^/]*(?:/envs/[^/]+|/[^/]+)?)/lib/")
+IN_CONDA = Late(r"(?P<prefix>/\S*?(?:conda|mamba|miniforge)[^/]*(?:/envs/[^/]+|/[^/]+)?)/lib/")
 GL = {
     "libGL.so.1": ("libgl1", "mesa-libGL"),
     "libgthread-2.0.so.0": ("libglib2.0-0", "glib2"),

@@ -1,7 +1,5 @@
 """What the libraries check judges by: which package owns which library of the CUDA family."""
 
-from __future__ import annotations
-
 import re
 from typing import ClassVar
 

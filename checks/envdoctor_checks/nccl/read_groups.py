@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 
 from envdoctor.api import Source
+from envdoctor.text.late import Late
 from envdoctor_checks.nccl.facts_groups import GroupTransports, Link
 
-VERSION = re.compile(r"NCCL version (\d\S*)")
-INTERFACE = re.compile(r"NCCL INFO Bootstrap ?: Using (?:\[\d+\])?([^\s:]+:[0-9A-Fa-f.:]+)")
-NETWORK = re.compile(r"NCCL INFO Using network (\S.*)")
-CHANNEL = re.compile(
+VERSION = Late(r"NCCL version (\d\S*)")
+INTERFACE = Late(r"NCCL INFO Bootstrap ?: Using (?:\[\d+\])?([^\s:]+:[0-9A-Fa-f.:]+)")
+NETWORK = Late(r"NCCL INFO Using network (\S.*)")
+CHANNEL = Late(
     r"NCCL INFO Channel (?P<channel>\d+)(?:/\d+)? : (?P<sender>\d+)\[\w+\] -> (?P<receiver>\d+)\[\w+\]"
     r"(?: \[(?P<side>send|receive)\])? via (?P<via>[^\s(]+)"
 )
-RINGS = re.compile(r"NCCL INFO Channel \d+/(\d+) ?: +\d+(?: +\d+)*\s*$", re.MULTILINE)
-WARNING = re.compile(r"NCCL WARN (\S.*)")
+RINGS = Late(r"(?m)NCCL INFO Channel \d+/(\d+) ?: +\d+(?: +\d+)*\s*$")
+WARNING = Late(r"NCCL WARN (\S.*)")
 MAX_WARNINGS = 8
 MAX_LINKS = 64
 
@@ -41,7 +41,7 @@ def read_log(text: str) -> GroupTransports:
     )
 
 
-def _first(pattern: re.Pattern[str], text: str) -> str | None:
+def _first(pattern: Late, text: str) -> str | None:
     found = pattern.search(text)
     return found[1] if found else None
 

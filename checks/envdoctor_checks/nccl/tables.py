@@ -1,7 +1,5 @@
 """What the nccl check judges by: NCCL's variables and what it needs of the machine."""
 
-from __future__ import annotations
-
 import re
 from typing import ClassVar, Literal
 

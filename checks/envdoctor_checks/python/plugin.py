@@ -1,15 +1,15 @@
-"""The entry point: importing a module registers what is in it."""
+"""The entry point: what is registered where, imported when it is asked for."""
 
-from envdoctor_checks.python import (  # noqa: F401 # importing registers
-    rules,
-    rules_found,
-    rules_interpreter,
-    rules_path,
-    shared,
-)
 from envdoctor_checks.python.check import check
 
 check.later(
+    judging=(
+        "rules",
+        "rules_found",
+        "rules_interpreter",
+        "rules_path",
+        "shared",
+    ),
     probes=(
         "probe",
         "probe_pip",

@@ -1,7 +1,5 @@
 """What the torch check judges by: releases, builds, architectures, companions, pins, indexes, bugs."""
 
-from __future__ import annotations
-
 from typing import ClassVar, Literal
 
 from envdoctor.tables import Row, Table, compare_releases, load, major_minor, release_key
