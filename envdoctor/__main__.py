@@ -16,20 +16,19 @@ def main() -> NoReturn:
     try:
         from envdoctor.cli import run
     except ImportError as error:
-        sys.exit(_own_installation(error))
+        print(own_installation(error), file=sys.stderr)
+        sys.exit(3)
     except KeyboardInterrupt:
         sys.exit(130)
     run(sys.argv[1:])
 
 
-def _own_installation(error: ImportError) -> int:
-    """What envdoctor is made of cannot be imported: the doctor is ill, the patient has not been seen."""
-    print(
+def own_installation(error: ImportError) -> str:
+    """What to say where a module that envdoctor is made of cannot be imported: the doctor is ill, not the patient."""
+    return (
         f"envdoctor: its own installation is broken ({error}); put it right with: "
-        f"{sys.executable} -m pip install --force-reinstall envdoctor",
-        file=sys.stderr,
+        f"{sys.executable} -m pip install --force-reinstall envdoctor"
     )
-    return 3
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ class Look:
             if probe.tier <= tier and probe.name not in spared
         ]
         self._running: list[_Job] = []
-        self._answers: queue.SimpleQueue[tuple[_Job, _Answer | BaseException]] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[tuple[_Job, _Answer | BaseException, float]] = queue.SimpleQueue()
         self._facts = seed or Facts()
         self._crashed: dict[str, str] = {}
         self._late: dict[str, float] = {}
@@ -214,7 +214,7 @@ class Look:
             answer = self._sorted(given)
         except BaseException as error:  # even SystemExit must not vanish with the thread
             answer = error
-        self._answers.put((job, answer))
+        self._answers.put((job, answer, time.monotonic()))
 
     def _sorted(self, given: Sequence[Any]) -> _Answer:
         """Facts and symptoms; a message that cannot be read costs nothing else."""
@@ -233,13 +233,13 @@ class Look:
         nearest = min(self._running, key=self._ends_at)
         patience = self._ends_at(nearest) - time.monotonic()
         try:
-            job, answer = self._answers.get(timeout=max(patience, 0.001))
+            job, answer, ended = self._answers.get(timeout=max(patience, 0.001))
         except queue.Empty:
-            job, answer = nearest, ProbeLate()
+            job, answer, ended = nearest, ProbeLate(), time.monotonic()
         if job not in self._running:
             return  # it was late, and has been reported so
         self._running.remove(job)
-        self._seconds[job.probe.name] = time.monotonic() - job.started
+        self._seconds[job.probe.name] = ended - job.started
         self._accept(job, answer)
         yield ProbeEvent(job.check.name, job.probe.name, self._seconds[job.probe.name])
 

@@ -6,6 +6,7 @@ import os
 import traceback
 from typing import TYPE_CHECKING
 
+from envdoctor.__main__ import own_installation
 from envdoctor.cli.leaving import say
 from envdoctor.report import SCHEMA, Report, Summary, TargetEntry, our_tool
 
@@ -32,6 +33,9 @@ def tell(error: BaseException) -> None:
     """One line on stderr; with ENVDOCTOR_DEBUG=1 the traceback before it."""
     if os.environ.get("ENVDOCTOR_DEBUG", "") not in ("", "0"):
         say("".join(traceback.format_exception(error)).rstrip())
+    if isinstance(error, ImportError):
+        say(own_installation(error))
+        return
     say(
         f"envdoctor: internal error: {' '.join(described(error).split())}; this is a defect of envdoctor, "
         "not of your machine: please report it with what ENVDOCTOR_DEBUG=1 prints"

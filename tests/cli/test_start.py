@@ -59,6 +59,28 @@ def test_the_version_needs_no_dependency(world: World) -> None:
     assert "Traceback" not in broken.stderr
 
 
+LATER = """
+from envdoctor.api import Check
+
+check = Check("half", "half a check", package="half_plugin")
+check.later(judging=("rules",))
+"""
+
+
+def test_a_module_of_a_check_that_is_gone_is_a_broken_installation_too(bare: World) -> None:
+    bare.plugin(LATER, distribution="envdoctor", name="half")
+    broken = bare.run("check", "--quick")
+    assert (broken.returncode, broken.stdout) == (3, "")
+    assert "its own installation is broken (No module named" in broken.stderr
+    assert "--force-reinstall" in broken.stderr
+
+
+def test_a_strangers_module_that_is_gone_is_a_broken_plugin(world: World) -> None:
+    world.plugin(LATER, distribution="another-plugin", name="half")
+    told = world.run("check", "--quick")
+    assert "the plugin 'half' of another-plugin could not be loaded" in " ".join(told.stdout.split())
+
+
 def test_a_quick_check_imports_nothing_heavy(world: World) -> None:
     command = [sys.executable, "-S", "-c", WHAT_IS_LOADED, "check", "--quick"]
     done = subprocess.run(

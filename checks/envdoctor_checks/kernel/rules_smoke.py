@@ -17,6 +17,7 @@ from envdoctor.api import (
     Finding,
     Findings,
     Install,
+    NoFix,
     Outcome,
     Reach,
     Remedy,
@@ -272,7 +273,9 @@ def _late(smoke: Smoke, end: SmokeEnd) -> Finding:
         severity=Severity.ERROR if hangs else Severity.NOTE,
         confidence=Confidence.LIKELY if hangs else Confidence.POSSIBLE,
         evidence=(smoke.shows(f"stage {end.stage}", f"no end after {end.seconds:g} s"), *at),
-        remedies=(look, EAGER) if isinstance(smoke, SmokeCompile) else (look,),
+        remedies=((look, EAGER) if isinstance(smoke, SmokeCompile) else (look,))
+        if hangs
+        else (NoFix("its time was cut short, which proves nothing"),),
         shows=_outcomes(smoke) if hangs else (),
         asks=()
         if hangs

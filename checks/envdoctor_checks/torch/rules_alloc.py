@@ -10,7 +10,6 @@ import msgspec
 from envdoctor.api import (
     Change,
     Confidence,
-    Evidence,
     Finding,
     Findings,
     Outcome,
@@ -275,62 +274,65 @@ def _operation_not_supported(
     variables: Variables | None,
     devices: TorchDevices | None,
 ) -> Findings:
-    chosen = next((each for each in settings_of(variables) if each.value == "cudaMallocAsync"), None)
+    settings = settings_of(variables)
+    chosen = next((each for each in settings if each.value == "cudaMallocAsync"), None)
     expandable = next(
-        (
-            each
-            for each in settings_of(variables)
-            if (each.option, each.value) == ("expandable_segments", "True")
-        ),
-        None,
+        (each for each in settings if (each.option, each.value) == ("expandable_segments", "True")), None
     )
     if in_use or chosen:
-        gpu = next((each.gpu for each in in_use if each.gpu), None) or (
-            devices.devices[0].name if devices and devices.devices else "this GPU"
-        )
-        evidence: tuple[Evidence, ...] = (
+        yield _no_pools(said, in_use, variables, chosen, devices)
+    elif expandable or said.driver_api:
+        yield _no_virtual_memory(said, variables, expandable)
+
+
+def _no_pools(
+    said: NotSupported,
+    in_use: tuple[MallocAsyncInUse, ...],
+    variables: Variables | None,
+    chosen: Setting | None,
+    devices: TorchDevices | None,
+) -> Finding:
+    named = next((each.gpu for each in in_use if each.gpu), None)
+    gpu = named or (devices.devices[0].name if devices and devices.devices else "this GPU")
+    switch = Change(
+        title="start the program without cudaMallocAsync",
+        reach=Reach.SHELL,
+        example=("python main.py --disable-cuda-malloc",),
+        needs_restart="process",
+    )
+    return Finding(
+        title=f"the cudaMallocAsync allocator does not work on {gpu}",
+        confidence=Confidence.CERTAIN if chosen or named else Confidence.LIKELY,
+        detail="It needs memory pools, which this GPU or its driver model does not offer: many GPUs before Pascal, vGPUs and some Windows set-ups.",
+        evidence=(
             said.evidence(),
             *(each.evidence("backend") for each in in_use[:1]),
             *((variables.evidence(chosen.variable),) if variables and chosen else ()),
-        )
-        yield Finding(
-            title=f"the cudaMallocAsync allocator does not work on {gpu}",
-            confidence=Confidence.CERTAIN
-            if chosen or any(each.gpu for each in in_use)
-            else Confidence.LIKELY,
-            detail="It needs memory pools, which this GPU or its driver model does not offer: many GPUs before Pascal, vGPUs and some Windows set-ups.",
-            evidence=evidence,
-            remedies=(
-                *(
-                    (
-                        Change(
-                            title="start the program without cudaMallocAsync",
-                            reach=Reach.SHELL,
-                            example=("python main.py --disable-cuda-malloc",),
-                            needs_restart="process",
-                        ),
-                    )
-                    if in_use
-                    else ()
-                ),
-                SetVariable(name="PYTORCH_CUDA_ALLOC_CONF", value="backend:native"),
-            ),
-            breaks=(CUDA,),
-            shows=(CUDA,),
-        )
-    elif expandable or said.driver_api:
-        yield Finding(
-            title="expandable segments need the driver's virtual memory, which this GPU or driver does not offer",
-            subject=f"variable:{expandable.variable}" if expandable else "",
-            confidence=Confidence.CERTAIN if expandable and said.driver_api else Confidence.LIKELY,
-            detail="A vGPU without unified memory, some Jetson and WSL2 set-ups refuse cuMemCreate and its kin. Libraries such as unsloth switch expandable segments on by themselves.",
-            evidence=(
-                said.evidence(),
-                *((variables.evidence(expandable.variable),) if variables and expandable else ()),
-            ),
-            remedies=_native(variables, expandable, "PYTORCH_CUDA_ALLOC_CONF")
-            if expandable
-            else (SetVariable(name="PYTORCH_CUDA_ALLOC_CONF", value="expandable_segments:False"),),
-            breaks=(CUDA,),
-            shows=(CUDA,),
-        )
+        ),
+        remedies=(
+            *((switch,) if in_use else ()),
+            SetVariable(name="PYTORCH_CUDA_ALLOC_CONF", value="backend:native"),
+        ),
+        breaks=(CUDA,),
+        shows=(CUDA,),
+    )
+
+
+def _no_virtual_memory(
+    said: NotSupported, variables: Variables | None, expandable: Setting | None
+) -> Finding:
+    return Finding(
+        title="expandable segments need the driver's virtual memory, which this GPU or driver does not offer",
+        subject=f"variable:{expandable.variable}" if expandable else "",
+        confidence=Confidence.CERTAIN if expandable and said.driver_api else Confidence.LIKELY,
+        detail="A vGPU without unified memory, some Jetson and WSL2 set-ups refuse cuMemCreate and its kin. Libraries such as unsloth switch expandable segments on by themselves.",
+        evidence=(
+            said.evidence(),
+            *((variables.evidence(expandable.variable),) if variables and expandable else ()),
+        ),
+        remedies=_native(variables, expandable, "PYTORCH_CUDA_ALLOC_CONF")
+        if expandable
+        else (SetVariable(name="PYTORCH_CUDA_ALLOC_CONF", value="expandable_segments:False"),),
+        breaks=(CUDA,),
+        shows=(CUDA,),
+    )
