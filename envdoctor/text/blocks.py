@@ -10,7 +10,7 @@ import msgspec
 from .commands import opening, simple_commands
 from .late import Late, opening_of
 from .model import Block, FoundBlock
-from .prompts import Typed, looks_typed, prompt_head, read_prompt
+from .prompts import Typed, bare_command, looks_typed, prompt_head, read_prompt
 from .words import HERE_DOCUMENT
 
 if TYPE_CHECKING:
@@ -80,6 +80,10 @@ class _Typist:
         self.lines = lines
         self.read = [read_prompt(line) for line in lines]
         known = [typed for typed in self.read if typed and not typed.weak and typed.prompt.kind in _SHELLS]
+        if not known:  # people leave out prompts in all of a text, or in none of it
+            self.read = [
+                typed or bare_command(line.text) for typed, line in zip(self.read, lines, strict=True)
+            ]
         self.hash_everywhere = not known and self._all_hashes_typed()
         self.root_shell = False
 

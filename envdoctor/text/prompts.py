@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from .model import Line
 
-__all__ = ["Prompt", "PromptKind", "Typed", "looks_typed", "prompt_head", "read_prompt"]
+__all__ = ["Prompt", "PromptKind", "Typed", "bare_command", "looks_typed", "prompt_head", "read_prompt"]
 
 
 class Typed(msgspec.Struct, frozen=True):
@@ -104,6 +104,20 @@ zgrep zypper
 """
 _PROGRAMS = frozenset(_PROGRAM_NAMES.split())
 _PROGRAM_LIKE = Late(r"(?:[A-Z_][A-Z0-9_]*=\S* |(?:\.{1,2}|~)?/[\w.-]+/?\S*(?: |$)|(?:python|pip)3?\.\d+ )")
+
+# Commands that are known for what they are without any prompt: what programs advise ("pip install x") is not among them.
+_BARE = Late(
+    r"(?:python[\d.]*|(?:/[\w.-]+)+/python[\d.]*)(?: -[A-Za-z]+)* -c [\"'].*"
+    r"|python[\d.]* -m (?:pip (?:list|show|freeze|check)|torch\.utils\.collect_env|torch\.distributed\.\w+|bitsandbytes|xformers\.info)\b.*"
+    r"|nvidia-smi(?: +(?:-|topo|nvlink|mig|conf-compute)\S*.*)?|nvcc (?:-V|--version)|rocm-smi"
+    r"|pip[\d.]* (?:list|show|freeze|check)\b.*|uv pip (?:list|show|freeze|check|tree)\b.*|conda (?:list|info)\b.*"
+    r"|(?:docker|podman|nerdctl) (?:run|exec|info|version|inspect|compose|logs) .*|(?:docker|podman) (?:info|version)"
+    r"|(?:apptainer|singularity) (?:exec|run|shell) .*|kubectl (?:get|describe|logs|exec) .*|torchrun .*"
+    r"|(?:lspci|lsmod|ldconfig|ulimit|uname|mokutil|dmesg|df|free|dpkg|rpm|id|getenforce) -.*|lsmod(?: *\|.*)?"
+    r"|lspci(?: *\|.*)?|dkms status|ls -\S* .*|ls /dev/\S.*|ldd /\S+|cat /(?:proc|sys|etc|usr|dev)/\S.*|env *\| *grep .*"
+    r"|echo \"?\$\{?[A-Z_]+\}?\"?|printenv [A-Z_]+|which [\w.+ -]+|(?:gcc|g\+\+|ptxas|ninja) --version"
+)
+_BARE_LETTERS = frozenset("acdefgiklmnprstuw/")
 
 
 def looks_typed(text: str) -> bool:
@@ -210,6 +224,13 @@ def _candidates(text: str) -> Iterator[tuple[Late, bool | None, bool]]:
         yield _PERCENT, False, True
     if "\u276f" in text or "➜" in text or "➤" in text or "λ" in text:
         yield _ARROW, None, True
+
+
+def bare_command(text: str) -> Typed | None:
+    """Recognise a command that was pasted without its prompt, where nothing else looks like it."""
+    if text[:1] in _BARE_LETTERS and _BARE.fullmatch(text.rstrip()):
+        return Typed(Prompt("shell"), text.strip())
+    return None
 
 
 def prompt_head(text: str) -> Prompt | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar, Literal
 
 import msgspec
@@ -274,6 +275,17 @@ class ImageKind(Fact, frozen=True):
     """By what is installed: nvcc makes it devel, libcublas runtime. None without CUDA."""
 
 
+DRIVER_CAPABILITIES = frozenset(
+    {"compute", "utility", "graphics", "video", "display", "compat32", "ngx", "all"}
+)
+
+
+def without_compute(capabilities: Iterable[str]) -> bool:
+    """Whether these are driver capabilities of which none brings libcuda."""
+    told = DRIVER_CAPABILITIES.intersection(capabilities)
+    return bool(told) and not told & {"compute", "all"}
+
+
 class ImageVariables(Fact, frozen=True):
     """The NVIDIA_* variables by which an image or its launch asks the NVIDIA runtime for GPUs."""
 
@@ -286,6 +298,11 @@ class ImageVariables(Fact, frozen=True):
         """What two places of a text show, together."""
         complete = self.complete or later.complete
         return ImageVariables(values={**self.values, **later.values}, complete=complete, source=later.source)
+
+    @property
+    def lack_compute(self) -> bool:
+        """Whether NVIDIA_DRIVER_CAPABILITIES names some, and libcuda comes with none of them."""
+        return without_compute(self.values.get("NVIDIA_DRIVER_CAPABILITIES", "").split(","))
 
 
 class ProcessLabel(Fact, frozen=True):

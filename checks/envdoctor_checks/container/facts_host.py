@@ -113,6 +113,11 @@ class EngineInfo(Fact, frozen=True):
         return EngineInfo(values={**self.values, **later.values}, source=later.source)
 
     @property
+    def release(self) -> str:
+        """The engine's release without a distribution's suffix, ``20.10.7``; empty where it was not told."""
+        return self.values.get("server version", "").lstrip("v").partition("-")[0]
+
+    @property
     def desktop(self) -> bool:
         """Docker Desktop, whose engine runs in a virtual machine."""
         words = f"{self.values.get('operating system', '')} {self.values.get('context', '')} {self.values.get('name', '')}"

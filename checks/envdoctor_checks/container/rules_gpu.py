@@ -229,14 +229,6 @@ ADD_COMPUTE = (
         needs_restart="container",
     ),
 )
-DRIVER_CAPABILITIES = frozenset(
-    {"compute", "utility", "graphics", "video", "display", "compat32", "ngx", "all"}
-)
-
-
-def _lacks_compute(names: frozenset[str]) -> bool:
-    told = names & DRIVER_CAPABILITIES
-    return bool(told) and not told & {"compute", "all"}
 
 
 @check.rule
@@ -245,7 +237,7 @@ def capabilities_without_compute(
 ) -> Findings:
     """NVIDIA_DRIVER_CAPABILITIES lacks compute, so libcuda is not mounted."""
     told = variables.values.get("NVIDIA_DRIVER_CAPABILITIES", "")
-    if not _lacks_compute(frozenset(told.split(","))) or libraries.of("libcuda.so.1") or not nodes.gpus:
+    if not variables.lack_compute or libraries.of("libcuda.so.1") or not nodes.gpus:
         return
     yield Finding(
         title=f"NVIDIA_DRIVER_CAPABILITIES={told}: without compute the container gets no libcuda",
@@ -270,8 +262,8 @@ def _utility_only(
 ) -> Findings:
     """A request for some capabilities without compute, and a program that found no libcuda."""
     told = variables.values.get("NVIDIA_DRIVER_CAPABILITIES", "") if variables else ""
-    lacking = [each for each in requests if _lacks_compute(frozenset(each.capabilities))]
-    by_variable = _lacks_compute(frozenset(told.split(",")))
+    lacking = [each for each in requests if each.lacks_compute]
+    by_variable = variables is not None and variables.lack_compute
     missing = [each for each in libraries if each.library.startswith("libcuda.so")]
     seen = [*missing, *opened, *smi, *none_found]
     if not (lacking or by_variable) or not seen:

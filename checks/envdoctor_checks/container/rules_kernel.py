@@ -77,8 +77,8 @@ def seccomp_blocks_clone3(
     launches: tuple[Launched, ...],
 ) -> Findings:
     """An old engine's seccomp profile breaks threads of a newer glibc."""
-    version = info.values.get("server version", "").lstrip("v") if info else ""
-    old = bool(version) and compare_releases(version.partition("-")[0], CLONE3_ENGINE) < 0
+    version = info.release if info else ""
+    old = bool(version) and compare_releases(version, CLONE3_ENGINE) < 0
     if said.error == "EAGAIN" or (version and not old) or (label is not None and label.seccomp == 0):
         return
     glibc = platform.libc_version if platform else None

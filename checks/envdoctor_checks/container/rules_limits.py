@@ -27,6 +27,7 @@ from envdoctor_checks.container.facts import (
     PidsLimit,
     PidsUsage,
 )
+from envdoctor_checks.container.facts_host import EngineInfo
 from envdoctor_checks.container.symptoms import Killed, OomKilled, TasksExhausted, ThreadPool, ThreadRefused
 
 GIB = 1 << 30
@@ -235,8 +236,12 @@ def _fork_refused(
     threads: tuple[ThreadRefused, ...],
     limit: PidsLimit | None,
     usage: PidsUsage | None,
+    info: EngineInfo | None,
 ) -> Findings:
-    """A process or a thread could not be started for want of slots."""
+    """A process or a thread could not be started for want of slots.
+
+    Where no reason is told, an old engine's seccomp profile may be it, so what was told of the engine decides.
+    """
     if not (usage and usage.refused):  # else the machine's own log tells of other groups
         forks = tuple(each for each in forks if each.source.kind != "file")
     refused = [each for each in threads if each.error == "EAGAIN"]
@@ -251,17 +256,18 @@ def _fork_refused(
         and usage is not None
         and usage.current >= NEARLY * limit.limit
     )
-    said = [*forks, *refused, *(unnamed if full or forks or refused else ())]
+    told = full or forks or refused
+    said = [*forks, *refused, *(unnamed if told or not (info and info.release) else ())]
     if not said:
         return
-    sure = full or any(each.by_group for each in forks)
+    confidence = Confidence.LIKELY if told else Confidence.POSSIBLE
+    if full or any(each.by_group for each in forks):
+        confidence = Confidence.CERTAIN
     evidence: list[Evidence] = [each.evidence() for each in said[:2]]
     if limit is not None and usage is not None:
         evidence += [limit.shows("pids.max", limit.limit), usage.shows("pids.current", usage.current)]
     number = limit.limit if limit else None
-    yield _no_more_tasks(
-        tuple(evidence), number, Severity.ERROR, Confidence.CERTAIN if sure else Confidence.LIKELY, seen=True
-    )
+    yield _no_more_tasks(tuple(evidence), number, Severity.ERROR, confidence, seen=True)
 
 
 def _no_more_tasks(
@@ -275,7 +281,9 @@ def _no_more_tasks(
     return Finding(
         title=f"the container may have {limit} tasks, and that is used up"
         if limit
-        else "no more processes or threads may be started: the limit of tasks is reached",
+        else "no more processes or threads may be started: the limit of tasks is reached"
+        if confidence is not Confidence.POSSIBLE
+        else "a thread could not be started: most often a limit of tasks is reached",
         severity=severity,
         confidence=confidence,
         detail="Every thread counts. DataLoader workers times OpenMP threads times processes per GPU come to thousands.",
@@ -299,6 +307,11 @@ def _no_more_tasks(
             Ask(
                 "cat /sys/fs/cgroup/pids.max /sys/fs/cgroup/pids.current; ulimit -u",
                 "which limit it is: the group's, or the user's",
+            ),
+            *(
+                (Ask("docker version", "whether the engine is so old that its profile refuses threads"),)
+                if confidence is Confidence.POSSIBLE
+                else ()
             ),
         ),
     )

@@ -27,7 +27,8 @@ from envdoctor_checks.container.facts import (
     PasswdEntry,
     UidMap,
 )
-from envdoctor_checks.container.rules_users import home_of, listed_at
+from envdoctor_checks.container.homes import home_of
+from envdoctor_checks.container.rules_users import listed_at
 from envdoctor_checks.container.symptoms import Launched, WriteRefused
 
 CACHE_VARIABLES = (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from envdoctor.api import (
     Change,
     Confidence,
@@ -27,6 +25,7 @@ from envdoctor_checks.container.facts import (
     ListedPaths,
     PasswdEntry,
 )
+from envdoctor_checks.container.homes import home_of
 from envdoctor_checks.container.symptoms import UidNotFound, WriteRefused
 from envdoctor_checks.torch.facts import TorchBuild
 
@@ -34,8 +33,6 @@ NAME_VARIABLES = ("LOGNAME", "USER", "LNAME", "USERNAME")
 """What Python's getpass.getuser looks at before it asks for the UID's entry."""
 NAMELESS_TORCH = "2.13"
 """The first torch that does without a name for its cache directory."""
-DOT_FOLDER = r"/\.[A-Za-z][\w-]*"
-"""``/.cache``, ``/.triton``: what HOME=/ leads to."""
 
 
 @check.rule
@@ -170,21 +167,6 @@ def _refused_below_home(
         breaks=(Outcome("write", said.path),),
         shows=(Outcome("write", said.path),),
     )
-
-
-def home_of(path: str, entry: PasswdEntry | None, variables: Variables | None) -> str | None:
-    """The home that a refused path lies below, where the path itself or the text tells that it is one."""
-    if re.match(DOT_FOLDER, path):
-        return "/"
-    if path == "/nonexistent" or path.startswith("/nonexistent/"):
-        return "/nonexistent"
-    told = [entry.home if entry else None, variables.get("HOME") if variables else None]
-    for home in told:
-        if home and home != "/" and (path == home or path.startswith(home.rstrip("/") + "/")):
-            return home
-    if re.match(r"/root/\.\w", path):
-        return "/root"
-    return None
 
 
 def listed_at(listed: ListedPaths | None, path: str) -> ListedPath | None:

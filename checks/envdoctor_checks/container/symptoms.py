@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from envdoctor.api import Symptom
+from envdoctor_checks.container.facts import without_compute
 
 
 class DeviceDriverMissing(Symptom, frozen=True):
@@ -144,6 +145,11 @@ class DeviceRequested(Symptom, frozen=True):
 
     symptom_name: ClassVar[str] = "container.device-requested"
     capabilities: tuple[str, ...]
+
+    @property
+    def lacks_compute(self) -> bool:
+        """Whether libcuda comes with none of them."""
+        return without_compute(self.capabilities)
 
 
 class GpuLimit(Symptom, frozen=True):

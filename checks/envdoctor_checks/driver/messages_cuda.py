@@ -74,6 +74,8 @@ BEFORE = (
     r"\bcuInit\b\S*(?: failed with| returned| gave| ->| =|:)?(?: error)?(?: code)?[ =:(\[]*",
     r"\bCUDA (?:driver |runtime )?(?:error|failure)(?: code)?[ =:(\[]+",
     r"UNKNOWN_CUDA_ERROR \(",
+    r"\bcudaGetDeviceCount\(\)?\.?(?: Did you run [^\n]{1,120}\?)? Error ",
+    r"\bcuda(?:GetDeviceCount|SetDevice|Malloc|Free)(?:\(\w*\))?(?: returned| failed with(?: error)?| error)[ =:(\[]*",
 )
 
 
@@ -88,6 +90,10 @@ BEFORE = (
         "cuda failure",
         "cuda_error",
         "call to cu",
+        "cudagetdevicecount",
+        "cudasetdevice",
+        "cudamalloc",
+        "cudafree",
     ),
     sample="cuInit(0) returned 999",
 )

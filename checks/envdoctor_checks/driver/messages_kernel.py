@@ -13,6 +13,7 @@ from envdoctor_checks.driver.symptoms import (
     BuildFailed,
     DeviceNodeFailed,
     GpuClaimed,
+    GpuNeedsLegacyDriver,
     GpuNotSupported,
     ModuleRefused,
     NeedsOpenModules,
@@ -221,6 +222,27 @@ def gpu_not_supported(match: re.Match[str]) -> GpuNotSupported:
         device_id=match["device"],
         release=release[0] if release else None,
         open_modules="open" in rest.lower() or "GSP" in rest,
+    )
+
+
+@check.message(
+    r"NVRM: The NVIDIA (?P<name>\S[^\n]*?) GPU installed in this system is\s*\n[^\n]*?"
+    r"supported through the NVIDIA (?P<branch>\d+)\S* Legacy drivers(?P<rest>[^\n]*(?:\n[^\n]*){0,3})",
+    needles="gpu installed in this system is",
+    sample=(
+        "NVRM: The NVIDIA GeForce GT 430 GPU installed in this system is\n"
+        "NVRM:  supported through the NVIDIA 390.xx Legacy drivers. Please\n"
+        "NVRM:  visit http://www.nvidia.com/object/unix.html for more\n"
+        "NVRM:  information.  The 470.256.02 NVIDIA driver will ignore\n"
+        "NVRM:  this GPU.  Continuing probe..."
+    ),
+    span=5,
+)
+def gpu_needs_legacy_driver(match: re.Match[str]) -> GpuNeedsLegacyDriver:
+    """Too old for this release, with the branch that it needs."""
+    release = re.search(RELEASE, match["rest"])
+    return GpuNeedsLegacyDriver(
+        name=match["name"], branch=int(match["branch"]), release=release[0] if release else None
     )
 
 

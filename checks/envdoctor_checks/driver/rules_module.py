@@ -17,6 +17,8 @@ from envdoctor.api import (
     UpgradeDriver,
 )
 from envdoctor.surroundings import Surroundings
+from envdoctor_checks.container.facts import ImageVariables
+from envdoctor_checks.container.symptoms import DeviceRequested
 from envdoctor_checks.driver.check import check
 from envdoctor_checks.driver.facts import (
     DeviceNodes,
@@ -118,19 +120,29 @@ def _torch_found_none(
     nodes: DeviceNodes | None,
     pci: PciDevices | None,
     packages: DriverPackages | None,
+    requests: tuple[DeviceRequested, ...],
+    image: ImageVariables | None,
 ) -> Findings:
     """Nothing of a driver shows; that the program runs in a container without GPUs looks the same."""
     there = (
         (module and module.release) or release or is_loaded(loaded, "nvidia") or has_driver_library(libraries)
     )
     problems = {each.problem for each in smi}
+    gpus = (
+        tuple(gpu for gpu in pci.gpus if gpu not in with_driver(pci.gpus, "vfio-pci", "pci-stub"))
+        if pci
+        else ()
+    )
     said = [
         *found_none,
         *(each for each in insufficient if each.found is None and "not-installed" in problems),
+        *(each for each in smi if each.problem == "not-installed" and gpus and not seen),
     ]
     other = there or (nodes and nodes.nodes) or _anything_installed(packages) or (pci and not pci.gpus)
     if not said or other or problems & {"no-driver", "no-library"}:
         return
+    if (image is not None and image.lack_compute) or any(each.lacks_compute for each in requests):
+        return  # container/capabilities-without-compute
     sure = "not-installed" in problems and not seen
     yield Finding(
         title="no NVIDIA driver is found on this machine",
@@ -138,7 +150,7 @@ def _torch_found_none(
         detail="PyTorch says so where libcuda.so.1 cannot be loaded or knows of no kernel module. On a machine with a GPU "
         "the driver is not installed; in a container, the GPU was not given to it.",
         evidence=quoted(*said[:1], *smi[:2])
-        + ((pci.shows("NVIDIA GPU", described(pci)),) if pci and pci.gpus else ()),
+        + ((pci.shows("NVIDIA GPU", described(pci)),) if pci and gpus else ()),
         remedies=(UpgradeDriver(why="on a machine with an NVIDIA GPU"),),
         breaks=(LOADED,),
         shows=(CUDA,),

@@ -25,6 +25,7 @@ from envdoctor_checks.driver.facts import (
     AdapterFailed,
     BarInvalid,
     DriverRelease,
+    GpuNeedsLegacyDriver,
     GpuNotSupported,
     KernelModule,
     MultiGpuLaunch,
@@ -193,18 +194,34 @@ def _module_said_unsupported(said: tuple[GpuNotSupported, ...], gpus: GpuDevices
 
 
 @gpu_not_supported.sign
+def _module_named_a_branch(said: GpuNeedsLegacyDriver, gpus: GpuDevices | None) -> Findings:
+    """The module's lines about a GPU whose support ended with an older branch."""
+    others_work = gpus is not None and bool(gpus.devices)
+    yield Finding(
+        title=f"this driver{f' ({said.release})' if said.release else ''} does not support the {said.name}: "
+        f"branch {said.branch} was the last that did",
+        severity=Severity.WARNING if others_work else Severity.ERROR,
+        evidence=quoted(said),
+        remedies=(_legacy(said.branch),),
+        breaks=() if others_work else (LOADED,),
+        shows=() if others_work else (LOADED,),
+    )
+
+
+@gpu_not_supported.sign
 def _smi_found_none(
     smi: tuple[SmiFailed, ...],
     failed: tuple[AdapterFailed, ...],
     needs_open: tuple[NeedsOpenModules, ...],
     said: tuple[GpuNotSupported, ...],
+    legacy: tuple[GpuNeedsLegacyDriver, ...],
     bars: tuple[BarInvalid, ...],
     gpus: GpuDevices | None,
 ) -> Findings:
     """``No devices were found``: the module is loaded and initialised no GPU."""
     failed = current(failed, over=gpus is not None and bool(gpus.devices))
     found = [each for each in smi if each.problem == "no-devices"]
-    if not (found or failed) or needs_open or said or bars:
+    if not (found or failed) or needs_open or said or legacy or bars:
         return
     yield Finding(
         title="the driver is loaded and finds no GPU that it can use",

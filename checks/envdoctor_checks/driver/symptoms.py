@@ -137,6 +137,16 @@ class GpuNotSupported(Symptom, frozen=True):
     """The open flavour refuses a GPU that only the proprietary one supports."""
 
 
+class GpuNeedsLegacyDriver(Symptom, frozen=True):
+    """The module ignores a GPU that an older driver branch was the last to support, and names that branch."""
+
+    symptom_name: ClassVar[str] = "driver.gpu-needs-legacy-driver"
+    name: str
+    branch: int
+    release: str | None = None
+    """Of the module that ignores it."""
+
+
 class AdapterFailed(Symptom, frozen=True):
     """``NVRM: GPU ...: RmInitAdapter failed!``: the module could not initialise the GPU."""
 

@@ -25,8 +25,10 @@ from envdoctor_checks.gpu.facts import (
 )
 from envdoctor_checks.gpu.figures import (
     GpuLoad,
+    GpuNvlinks,
     GpuTemperatures,
     Load,
+    Nvlinks,
     Temperature,
 )
 
@@ -159,11 +161,30 @@ def listed_instances(found: FoundBlock) -> Iterator[MigInstances]:
     """``nvidia-smi -L``, which collect_env repeats without UUIDs."""
     gpu = None
     instances: list[MigInstance] = []
+    complete = re.search(r"\bnvidia-smi +(?:-L|--list-gpus)\b", found.block.command or "") is not None
     for line in found.block.lines:
         device, instance = re.match(LISTED, line.text), re.match(LISTED_MIG, line.text)
         if device:
             gpu = device["gpu"]
         elif instance and gpu is not None:
             instances.append(MigInstance(gpu, instance["name"], instance["uuid"]))
-    if instances:
+    if instances or (complete and gpu is not None):
         yield MigInstances(instances=tuple(instances), source=TEXT)
+
+
+LINK = r"^\s+Link (?P<link>\d+): (?P<state><inactive>|[\d.]+ GB/s)"
+
+
+@check.reader(command=r"(?:\S*/)?nvidia-smi(?:\.exe)? +nvlink +(?:-s|--status)\b")
+def nvlink_status(found: FoundBlock) -> GpuNvlinks | None:
+    """``nvidia-smi nvlink --status``: every link of every GPU with its rate, or ``<inactive>``."""
+    links: dict[str, list[bool]] = {}
+    gpu = None
+    for line in found.block.lines:
+        device, link = re.match(LISTED, line.text), re.match(LINK, line.text)
+        if device:
+            gpu = device["gpu"]
+        elif link and gpu is not None:
+            links.setdefault(gpu, []).append(link["state"] != "<inactive>")
+    rows = tuple(Nvlinks(each, sum(up), len(up)) for each, up in links.items())
+    return GpuNvlinks(gpus=rows, source=TEXT) if rows else None

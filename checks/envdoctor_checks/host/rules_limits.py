@@ -16,6 +16,7 @@ from envdoctor.api import (
     Variables,
 )
 from envdoctor.surroundings import Surroundings
+from envdoctor_checks.driver.symptoms import ContainerSeen
 from envdoctor_checks.host.check import check
 from envdoctor_checks.host.facts import (
     CpuAffinity,
@@ -127,10 +128,12 @@ def _not_locked(
     limit: MemlockLimit | None,
     hard: HardLimits | None,
     around: Surroundings | None,
+    seen: tuple[ContainerSeen, ...],
 ) -> Findings:
     """Registering memory was refused."""
-    if not said:
-        return
+    unnamed = not any(each.names_limit for each in said)
+    if not said or (limit is None and unnamed and (seen or contained(around))):
+        return  # in a container it is nccl/ipc-lock-missing
     known = limit is not None and limit.soft is not None and limit.soft < ENOUGH_LOCKED
     if limit is not None and limit.soft is None and not any(each.names_limit for each in said):
         return  # unlimited: the registration failed for another reason

@@ -15,7 +15,10 @@ from envdoctor.api import (
     Remedy,
     Run,
     Severity,
+    Variables,
 )
+from envdoctor_checks.container.facts import PasswdEntry
+from envdoctor_checks.container.homes import home_of
 from envdoctor_checks.container.symptoms import WriteRefused
 from envdoctor_checks.gpu.facts import GpuDevices
 from envdoctor_checks.kernel.check import check
@@ -116,10 +119,12 @@ def cache_dir_not_writable(
 
 
 @cache_dir_not_writable.sign
-def _write_refused(said: WriteRefused) -> Findings:
+def _write_refused(said: WriteRefused, entry: PasswdEntry | None, variables: Variables | None) -> Findings:
     kind = kind_of(said.path)
     if kind is None or kind == "cuda" or _is_foreign(said):
         return
+    if home_of(said.path, entry, variables) is not None:
+        return  # container/home-not-writable: all of the home is at fault, not the cache
     root = cache_root(said.path, kind)
     outcome = BUILD if kind in ("extensions", "flashinfer") else COMPILE
     own: tuple[Remedy, ...] = () if said.why == "read-only" else (hand_over(root),)

@@ -18,6 +18,7 @@ from envdoctor.api import (
 )
 from envdoctor.surroundings import Surroundings
 from envdoctor.tables import compare_releases
+from envdoctor_checks.driver.symptoms import ContainerSeen
 from envdoctor_checks.nccl.check import check
 from envdoctor_checks.nccl.facts import (
     CompletionFailed,
@@ -236,9 +237,14 @@ REGISTERING = ("ibv_reg_", "ibv_create_cq", "ibv_create_qp", "ibv_open_device", 
 
 @ipc_lock_missing.sign
 def _could_not_register(
-    failed: tuple[RdmaCallFailed, ...], locked: LockedMemory | None, around: Surroundings | None
+    failed: tuple[RdmaCallFailed, ...],
+    locked: LockedMemory | None,
+    around: Surroundings | None,
+    seen: tuple[ContainerSeen, ...],
 ) -> Findings:
-    """Registering memory failed for want of memory."""
+    """Registering memory failed for want of memory, in a container; elsewhere host/memlock-limit says it."""
+    if not (locked or seen or contained(around)):
+        return
     refused = [
         each
         for each in failed

@@ -74,6 +74,8 @@ def _no_module(
     if isolated:
         yield _built_in_isolation(said, isolated)
         return
+    if packages is not None and packages.named("torch"):
+        return  # python/package-in-other-interpreter
     known = torch_version(build, packages)
     yield Finding(
         title="torch is not installed in the Python that ran this",
