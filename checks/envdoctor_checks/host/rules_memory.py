@@ -46,17 +46,35 @@ CLEAN = Run(
 )
 
 
-def _elsewhere(path: str | None) -> tuple[Remedy, ...]:
-    """Variables that move what would have been written."""
-    fixes: list[Remedy] = [SetVariable("TMPDIR", "/path/with/room", why="temporary files go elsewhere")]
+ROOMY = 20 * LEFT
+"""From here on a place is proposed to others' files."""
+
+
+def _elsewhere(path: str | None, space: DiskSpace | None = None) -> tuple[Remedy, ...]:
+    """Variables that move what would have been written, to where there is room if such a place is known."""
+    moved: tuple[tuple[str, str], ...] = (("TMPDIR", "temporary files go elsewhere"),)
     if path is not None and ("huggingface" in path or "/hub" in path):
-        fixes = [SetVariable("HF_HOME", "/path/with/room", why="models and data sets go elsewhere")]
+        moved = (("HF_HOME", "models and data sets go elsewhere"),)
     elif path is not None and ("torchinductor" in path or ".triton" in path):
-        fixes = [
-            SetVariable("TORCHINDUCTOR_CACHE_DIR", "/path/with/room", why="compiled code goes elsewhere"),
-            SetVariable("TRITON_CACHE_DIR", "/path/with/room", why="Triton's, too"),
-        ]
-    return tuple(fixes)
+        moved = (
+            ("TORCHINDUCTOR_CACHE_DIR", "compiled code goes elsewhere"),
+            ("TRITON_CACHE_DIR", "Triton's, too"),
+        )
+    places = [each for each in space.places if each.free >= ROOMY] if space else []
+    roomiest = max(places, key=lambda each: each.free, default=None)
+    if roomiest is None:
+        return tuple(SetVariable(name, "/path/with/room", why=why) for name, why in moved)
+    return tuple(_folder_at(roomiest, name, why) for name, why in moved)
+
+
+def _folder_at(place: Place, variable: str, why: str) -> Run:
+    folder = f"{place.path.rstrip('/')}/{variable.lower()}-$(id -u)"
+    return Run(
+        title=f"set {variable} to a folder where {sized(place.free)} are free: {why}",
+        commands=(f'export {variable}="{folder}"', f'mkdir -p "${variable}"'),
+        reach=Reach.SHELL,
+        needs_restart="process",
+    )
 
 
 @check.rule
@@ -68,6 +86,7 @@ def disk_full(space: DiskSpace) -> Findings:
     for group in _same_disk(full):
         yield _full(
             group[0],
+            space,
             ", ".join(place.purpose for place in group),
             space.shows(f"room at {group[0].path}", f"{sized(group[0].free)} of {sized(group[0].total)}"),
         )
@@ -81,7 +100,9 @@ def _same_disk(places: list[Place]) -> list[list[Place]]:
     return list(groups.values())
 
 
-def _full(place: Place, purposes: str, evidence: Evidence, *, what: str = "room") -> Finding:
+def _full(
+    place: Place, space: DiskSpace | None, purposes: str, evidence: Evidence, *, what: str = "room"
+) -> Finding:
     return Finding(
         subject=f"path:{place.path}",
         title=f"there is no {what} left at {place.path} ({purposes})",
@@ -89,7 +110,7 @@ def _full(place: Place, purposes: str, evidence: Evidence, *, what: str = "room"
         detail="Downloads, compiled kernels, temporary files and checkpoints that are written there fail, at times with messages that "
         "do not say why.",
         evidence=(evidence,),
-        remedies=(CLEAN, *_elsewhere(place.path)),
+        remedies=(CLEAN, *_elsewhere(place.path, space)),
         breaks=(Outcome("write", place.path),),
     )
 
@@ -101,7 +122,8 @@ def _no_inodes(inodes: Inodes) -> Findings:
         return
     for group in _same_disk([place for place in inodes.places if place.free < FEW_INODES]):
         evidence = inodes.shows(f"inodes at {group[0].path}", f"{group[0].free} of {group[0].total}")
-        yield _full(group[0], ", ".join(place.purpose for place in group), evidence, what="inode")
+        purposes = ", ".join(place.purpose for place in group)
+        yield _full(group[0], None, purposes, evidence, what="inode")
 
 
 @disk_full.sign
@@ -128,7 +150,7 @@ def _said_full(
         detail="The disk that this path is on has none left, or the user's quota there has none (quota -s); small files use up inodes "
         "(df -i) before the room.",
         evidence=(*quoted(*(telling or said)[:2]), *_shown(space, place)),
-        remedies=(CLEAN, *_elsewhere(first.path)),
+        remedies=(CLEAN, *_elsewhere(first.path, space if space and space.source.kind != "text" else None)),
         breaks=(Outcome("write", first.path or ""),),
         shows=(Outcome("write", first.path or ""),),
         asks=() if place else (Ask("df -h; df -i; quota -s", "which disk is full, and of what"),),

@@ -6,11 +6,13 @@ from typing import ClassVar, Literal
 
 import msgspec
 
-from envdoctor.api import Evidence, Fact
+from envdoctor.api import Evidence, Fact, Source
 
 SmokeDevice = Literal["cpu", "cuda"]
 NO_THREADS = r"(?i)thread creation failed|can't start new thread|pthread_create failed|resource temporarily unavailable"
 """What programs say that may start no more threads or processes."""
+SMOKE_TEST = Source("child", "smoke test")
+"""Of what the smoke test printed."""
 NO_MEMORY = (
     r"(?i)MemoryError|bad_alloc|out of memory|can't allocate memory|cannot allocate memory|memory exhausted"
     r"|failed to map segment|error return without exception set|memory allocation (?:still )?failed"

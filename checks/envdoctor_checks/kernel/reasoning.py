@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from envdoctor.api import Evidence, Outcome, Platform, Reach, Remedy, Run, Severity
+from envdoctor.api import Asked, Evidence, Outcome, Platform, Reach, Remedy, Run, Severity
 from envdoctor.tables import major_minor
 from envdoctor_checks.gpu.facts import GpuDevices
 from envdoctor_checks.kernel.facts import CompileStages, Nvcc, Stage
@@ -40,13 +40,17 @@ def use_of(
     packages: Distributions | None,
     gpus: GpuDevices | None,
     build: TorchBuild | None,
+    asked: Asked | None = None,
 ) -> Use | None:
-    """Something was seen to compile: an error. A package that will, and a GPU: a warning. Torch alone: a note.
+    """Something was seen to compile, or is asked to (`asked`, of what compiling for the processor needs): an error.
+    A package that will, and a GPU: a warning. Torch alone: a note.
 
     None where there is no torch either: nobody here compiles kernels.
     """
     if work:
         return Use(Severity.ERROR, (work[0].evidence("at work"),))
+    if asked is not None and asked.device == "cpu":
+        return Use(Severity.ERROR, (asked.shows("to be tried", "--device cpu"),))
     if packages is not None and gpus is not None and gpus.devices:
         found = [each for each in packages.distributions if each.name in COMPILES_WHEN_RUN]
         if found:

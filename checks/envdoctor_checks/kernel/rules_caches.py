@@ -23,6 +23,7 @@ from envdoctor_checks.container.symptoms import WriteRefused
 from envdoctor_checks.gpu.facts import GpuDevices
 from envdoctor_checks.kernel.check import check
 from envdoctor_checks.kernel.facts import CacheDirectories, CacheDirectory, CacheKind
+from envdoctor_checks.kernel.facts_smoke import SMOKE_TEST
 from envdoctor_checks.kernel.paths import NAMES, VARIABLES, cache_root, kind_of
 from envdoctor_checks.kernel.reasoning import (
     BUILD,
@@ -204,7 +205,7 @@ def cache_dir_noexec(
             subject=f"path:{row.path}",
             severity=use.severity,
             evidence=(caches.shows(row.path, "noexec"), *use.evidence),
-            remedies=no_noexec(row.path, row.kind, row.path),
+            remedies=no_noexec(row.path, row.kind, row.nearest or row.path),
             breaks=(COMPILE,),
         )
 
@@ -219,11 +220,16 @@ def no_noexec(path: str, kind: CacheKind, root: str) -> tuple[Remedy, ...]:
 
 
 @cache_dir_noexec.sign
-def _not_mapped(said: SegmentNotMapped) -> Findings:
+def _not_mapped(said: SegmentNotMapped, caches: CacheDirectories | None) -> Findings:
     kind = kind_of(said.path)
     if kind is None and not said.path.startswith(SHARED):
         return
-    root = cache_root(said.path, kind) if kind is not None else said.path.rpartition("/")[0]
+    root = place = cache_root(said.path, kind) if kind is not None else said.path.rpartition("/")[0]
+    if (
+        caches is not None and said.source.where == SMOKE_TEST.where
+    ):  # it lay beside the cache that it stands for
+        row = next((row for row in caches.directories if row.noexec and row.kind == kind), None)
+        root, place = (row.path, row.nearest or row.path) if row else (root, place)
     temporary = Run(
         title="keep temporary files on a file system from which programs may run",
         commands=('export TMPDIR="$HOME/.cache/tmp"', 'mkdir -p "$TMPDIR"'),
@@ -235,11 +241,11 @@ def _not_mapped(said: SegmentNotMapped) -> Findings:
         title=f"{root} lies on a file system that is mounted noexec: what was compiled there cannot be loaded",
         subject=f"path:{root}",
         evidence=(said.evidence(),),
-        remedies=no_noexec(said.path, kind, root) if kind is not None else (temporary,),
+        remedies=no_noexec(said.path, kind, place) if kind is not None else (temporary,),
         confidence=Confidence.CERTAIN if kind is not None else Confidence.LIKELY,
         breaks=(outcome,),
         shows=(outcome,),
-        asks=(Ask(command=f"findmnt -T {root}", decides="whether its options say noexec"),),
+        asks=(Ask(command=f"findmnt -T {place}", decides="whether its options say noexec"),),
     )
 
 

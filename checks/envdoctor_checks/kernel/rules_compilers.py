@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from envdoctor.api import (
+    Asked,
     Change,
     Evidence,
     Finding,
@@ -181,9 +182,10 @@ def cxx_compiler_missing(
     build: TorchBuild | None,
     platform: Platform | None,
     variables: Variables | None,
+    asked: Asked | None,
 ) -> Findings:
     """There is no working C++ compiler, which Inductor and every extension need."""
-    use = use_of(work, packages, gpus, build)
+    use = use_of(work, packages, gpus, build, asked)
     if compilers.cxx is not None or use is None:
         return
     by_variable = compilers.cxx_via == "CXX"
@@ -244,8 +246,9 @@ def _cxx_does_not_compile(
     gpus: GpuDevices | None,
     build: TorchBuild | None,
     platform: Platform | None,
+    asked: Asked | None,
 ) -> Findings:
-    use = use_of(work, packages, gpus, build)
+    use = use_of(work, packages, gpus, build, asked)
     stage = stages.failed("cxx")
     if stage is None or compilers.cxx is None or use is None:
         return

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
 from envdoctor.api import (
+    Asked,
     Change,
     Confidence,
     Evidence,
@@ -53,9 +56,10 @@ def python_headers_missing(
     gpus: GpuDevices | None,
     build: TorchBuild | None,
     platform: Platform | None,
+    asked: Asked | None,
 ) -> Findings:
     """Python.h of this interpreter is not there, so nothing can be built for it."""
-    use = use_of(work, packages, gpus, build)
+    use = use_of(work, packages, gpus, build, asked)
     tried = stages.stage("python-h") if stages is not None else None
     if headers.found or use is None or (tried is not None and tried.ok):
         return
@@ -83,14 +87,34 @@ def python_remedies(platform: Platform | None, folder: str = "") -> tuple[Remedy
         return (embedded,)
     if on_macos(platform):
         return (XCODE,)
+    system_s = folder == "" or folder.startswith("/usr/include/")
     verify = "python -c \"import sysconfig, os; print(os.path.exists(sysconfig.get_paths()['include'] + '/Python.h'))\""
     system = InstallSystem("python-headers", why="Triton and Inductor include Python.h", verify=verify)
+    anew = Run(
+        title="install this Python anew: it is not the system's, and its headers come with it",
+        commands=_anew(folder),
+        reach=Reach.ENVIRONMENT,
+        verify=verify,
+    )
     other = Run(
         title="or make the environment with a Python that brings its headers (uv's and conda's do)",
         commands=("uv venv --managed-python", "conda create -n torch python pip"),
         reach=Reach.ENVIRONMENT,
     )
-    return (system, other)
+    return (system if system_s else anew, other)
+
+
+def _anew(folder: str) -> tuple[str, ...]:
+    """How whatever made the Python with these headers (``.../include/python3.11``) makes it again; nothing where not told."""
+    release = folder.rpartition("python")[2]
+    pyenv = re.search(r"/versions/([\w.-]+)/include/", folder)
+    if pyenv is not None and "pyenv" in folder:
+        return (f"pyenv install --force {pyenv[1]}",)
+    if "/uv/python/" in folder:
+        return (f"uv python install --reinstall {release}",)
+    if "conda" in folder or "mamba" in folder or "miniforge" in folder:
+        return (f"conda install --force-reinstall python={release}",)
+    return ()
 
 
 @python_headers_missing.sign
@@ -135,9 +159,10 @@ def openmp_missing(
     gpus: GpuDevices | None,
     build: TorchBuild | None,
     platform: Platform | None,
+    asked: Asked | None,
 ) -> Findings:
     """OpenMP's header or library is missing, which Inductor's code for the CPU needs."""
-    use = use_of(work, packages, gpus, build)
+    use = use_of(work, packages, gpus, build, asked)
     stage, cxx = stages.failed("openmp"), stages.stage("cxx")
     if stage is None or cxx is None or not cxx.ok or use is None:
         return

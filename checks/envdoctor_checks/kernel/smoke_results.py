@@ -13,6 +13,7 @@ from envdoctor.probing.child import ChildEnd, ChildResult
 from envdoctor.target import failure
 from envdoctor_checks.kernel.facts_smoke import (
     NO_MEMORY,
+    SMOKE_TEST,
     AddressSpace,
     Smoke,
     SmokeAllocator,
@@ -64,13 +65,17 @@ def common(result: ChildResult, device: SmokeDevice, what: str) -> dict[str, Any
     return {"device": device, "stages": stages, "ended": end, "source": Source("child", what)}
 
 
+PRIVATE = r"/envdoctor-[0-9a-f]{12}(?=/)"
+"""The child's own folders, which are gone when somebody reads of them: what matters is where they lay."""
+
+
 def _stage(told: dict[str, Any]) -> SmokeStage:
     return SmokeStage(
         name=told["what"],
         state=told["stage"],
         seconds=round(told.get("seconds", 0.0), 3),
         exception=told.get("exception", ""),
-        said=told.get("said", ""),
+        said=re.sub(PRIVATE, "", told.get("said", "")),
     )
 
 
@@ -168,6 +173,7 @@ def printed(result: ChildResult, told: Smoke, space: AddressSpace | Unavailable 
         return
     texts = [each.get("traceback", "") for each in result.stages if each["stage"] == "failed"]
     text = "\n".join(dict.fromkeys([*texts, result.stderr.text.strip()])).strip()
+    text = re.sub(PRIVATE, "", text)
     limited = isinstance(space, AddressSpace) and space.limit is not None and re.search(NO_MEMORY, text)
     if text and not limited:  # else `ulimit -v` says why, and words about the machine's memory mislead
-        yield Printed(text, Source("child", "smoke test"))
+        yield Printed(text, SMOKE_TEST)
