@@ -33,6 +33,8 @@ NAME_VARIABLES = ("LOGNAME", "USER", "LNAME", "USERNAME")
 """What Python's getpass.getuser looks at before it asks for the UID's entry."""
 NAMELESS_TORCH = "2.13"
 """The first torch that does without a name for its cache directory."""
+ASKING_TORCH = "2.8"
+"""The first that asks for a name even where TORCHINDUCTOR_CACHE_DIR is set: for the default folder of precompiled headers."""
 
 
 @check.rule
@@ -42,12 +44,9 @@ def uid_without_passwd_entry(
     """The process's UID has no passwd entry, so getpass.getuser() fails."""
     if entry.name is not None or (variables.complete and any(variables.get(name) for name in NAME_VARIABLES)):
         return
-    needs_name = (
-        torch is not None
-        and torch.release is not None
-        and compare_releases(torch.release, NAMELESS_TORCH) < 0
-    )
-    hurts = needs_name and variables.complete and not variables.get("TORCHINDUCTOR_CACHE_DIR")
+    needs_name = torch is not None and torch.release is not None and not _is_from(torch, NAMELESS_TORCH)
+    always = _is_from(torch, ASKING_TORCH)
+    hurts = needs_name and variables.complete and (always or not variables.get("TORCHINDUCTOR_CACHE_DIR"))
     yield Finding(
         title=f"UID {entry.uid} has no name here" + (", and torch.compile asks for one" if hurts else ""),
         subject=f"uid:{entry.uid}",
@@ -55,16 +54,17 @@ def uid_without_passwd_entry(
         detail=f"getpass.getuser() looks at {', '.join(NAME_VARIABLES)}, then at the passwd file, and raises when both are silent. "
         "torch.compile names its cache directory by it.",
         evidence=(entry.shows(f"/etc/passwd, UID {entry.uid}", "no entry"), variables.evidence("USER")),
-        remedies=_name_it(entry.uid),
+        remedies=_name_it(entry.uid, cache_helps=not always),
         breaks=(Outcome("compile"),) if hurts else (),
     )
 
 
 @uid_without_passwd_entry.sign
-def _name_asked_for(said: UidNotFound, fatal: tuple[UidNotFound, ...]) -> Findings:
+def _name_asked_for(said: UidNotFound, fatal: tuple[UidNotFound, ...], torch: TorchBuild | None) -> Findings:
     """getpwuid() raised; a prompt that says "I have no name!" alone hurts nobody."""
     if not said.fatal and any(each.fatal for each in fatal):
         return
+    always = _is_from(torch, ASKING_TORCH)
     yield Finding(
         title=f"UID {said.uid} has no entry in the container's /etc/passwd"
         if said.uid is not None
@@ -74,20 +74,27 @@ def _name_asked_for(said: UidNotFound, fatal: tuple[UidNotFound, ...]) -> Findin
         detail="The container was started with a UID that the image does not know. Programs that ask for the user's name fail; "
         "files can be read and written all the same.",
         evidence=(said.evidence(),),
-        remedies=_name_it(said.uid),
+        remedies=_name_it(said.uid, cache_helps=not always),
         breaks=(JOB,) if said.fatal else (),
         shows=(JOB,) if said.fatal else (),
     )
 
 
-def _name_it(uid: int | None) -> tuple[SetVariable | Relaunch | Change, ...]:
+def _is_from(torch: TorchBuild | None, release: str) -> bool:
+    """Whether torch is known to be of that release or a newer one."""
+    return torch is not None and torch.release is not None and compare_releases(torch.release, release) >= 0
+
+
+def _name_it(uid: int | None, *, cache_helps: bool) -> tuple[SetVariable | Relaunch | Change, ...]:
+    cache = SetVariable(
+        name="TORCHINDUCTOR_CACHE_DIR",
+        value="/tmp/inductor",  # noqa: S108 - a proposal for the container's own /tmp
+        why="torch.compile then needs no name",
+        caveat="Not with torch 2.8 to 2.12, which ask for the name even so.",
+    )
     return (
         SetVariable(name="USER", value="me", why="getpass.getuser() is content with any of USER and LOGNAME"),
-        SetVariable(
-            name="TORCHINDUCTOR_CACHE_DIR",
-            value="/tmp/inductor",  # noqa: S108 - a proposal for the container's own /tmp
-            why="torch.compile then needs no name",
-        ),
+        *((cache,) if cache_helps else ()),
         Relaunch(
             adds="-e USER=me -e LOGNAME=me -v /etc/passwd:/etc/passwd:ro",
             why="the host's names then hold inside",
