@@ -299,7 +299,8 @@ def failure(result: ChildResult) -> str:
     words: dict[ChildEnd, str] = {
         ChildEnd.NOT_STARTED: f"could not be started: {result.error}",
         ChildEnd.INTERRUPTED: "was interrupted",
-        ChildEnd.TIMED_OUT: f"did not answer within {result.seconds:.0f} s{said}",
+        ChildEnd.TIMED_OUT: f"did not answer within {result.seconds:.0f} s{said}"
+        + (f"; {result.stuck.told}" if result.stuck else ""),
         ChildEnd.KILLED: f"was killed by {result.signal}{said}",
         ChildEnd.EXITED: f"exited with status {result.exit_code}{said}",
         ChildEnd.NO_ANSWER: f"ended without an answer{said}",

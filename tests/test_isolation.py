@@ -290,12 +290,22 @@ exit $code
 
 
 @pytest.mark.slow
-def test_a_child_that_nothing_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("place_of", "named", "options"),
+    [
+        ("import", "torch/import-hangs", ()),
+        ("allocate", "kernel/timed-out", ()),
+        ("collective", "nccl/collective-timed-out", ("--device", "cpu")),
+    ],
+)
+def test_a_child_that_nothing_ends(
+    tmp_path: Path, place_of: str, named: str, options: tuple[str, ...]
+) -> None:
     """A write to a frozen file system is a call that no signal ends; it goes when the file system thaws."""
     image, place = tmp_path / "image", tmp_path / "place"
     place.mkdir()
     prefix = (*frozen_tools(image), "sh", "-c", FREEZE, "sh", str(image), str(place))
-    case = Case("import", FREEZES, "torch/import-hangs", ("no signal ends",), budget=40.0)
+    case = Case(place_of, FREEZES, named, ("no signal ends",), options, budget=40.0)
     ended = Trial(tmp_path / "world", case, FROZEN=str(place)).run(prefix)
     if ended.code == 99:
         pytest.skip(f"no file system can be frozen here: {ended.stderr}")

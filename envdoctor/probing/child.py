@@ -106,6 +106,12 @@ class StuckChild(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     """From the start of the child until it was given up."""
 
+    @property
+    def told(self) -> str:
+        """In words: what holds it."""
+        place = f", in {self.wchan}" if self.wchan else ""
+        return f"no signal ends process {self.pid}: it waits in the kernel (state {self.state}{place})"
+
 
 class ChildResult(msgspec.Struct, frozen=True, kw_only=True):
     """What became of a child."""

@@ -65,7 +65,7 @@ def common(result: ChildResult, device: SmokeDevice, what: str) -> dict[str, Any
     return {"device": device, "stages": stages, "ended": end, "source": Source("child", what)}
 
 
-PRIVATE = r"/envdoctor-[0-9a-f]{12}(?=/)"
+PRIVATE = r"/envdoctor-[0-9a-f]{12}\b"
 """The child's own folders, which are gone when somebody reads of them: what matters is where they lay."""
 
 
@@ -83,7 +83,9 @@ def _end(result: ChildResult, how: str, at: dict[str, Any]) -> SmokeEnd:
     detail = {
         "killed": result.signal or "a signal",
         "exited": f"status {result.exit_code}",
-        "timed-out": _line_of(result.stderr.text),
+        "timed-out": "; ".join(
+            filter(None, (_line_of(result.stderr.text), result.stuck.told if result.stuck else ""))
+        ),
     }[how]
     began = at.get("at", 0.0)
     seconds = round(max(result.seconds - began, 0.0), 1)

@@ -262,7 +262,11 @@ def _rank(rank: int, result: ChildResult) -> RankRun:
     if result.end is ChildEnd.KILLED:
         end, where = "crashed", _frame(result.stderr.text)
     elif result.end is ChildEnd.TIMED_OUT or late is not None:
-        end, where = "late", late["where"] if late else _frame(result.stderr.text)
+        line = late["where"] if late else _frame(result.stderr.text)
+        end, where = (
+            "late",
+            "; ".join(filter(None, (line, result.stuck.told if result.stuck else ""))) or None,
+        )
     elif failed is not None:
         end = "late" if failed["timed_out"] else "failed"
         error = f"{failed['exception']}: {failed['message'].strip().partition(chr(10))[0]}"[:500]
