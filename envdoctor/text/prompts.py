@@ -111,11 +111,11 @@ _BARE = Late(
     r"|python[\d.]* -m (?:pip (?:list|show|freeze|check)|torch\.utils\.collect_env|torch\.distributed\.\w+|bitsandbytes|xformers\.info)\b.*"
     r"|nvidia-smi(?: +(?:-|topo|nvlink|mig|conf-compute)\S*.*)?|nvcc (?:-V|--version)|rocm-smi"
     r"|pip[\d.]* (?:list|show|freeze|check)\b.*|uv pip (?:list|show|freeze|check|tree)\b.*|conda (?:list|info)\b.*"
-    r"|(?:docker|podman|nerdctl) (?:run|exec|info|version|inspect|compose|logs) .*|(?:docker|podman) (?:info|version)"
-    r"|(?:apptainer|singularity) (?:exec|run|shell) .*|kubectl (?:get|describe|logs|exec) .*|torchrun .*"
+    r"|(?:docker|podman|nerdctl) (?:run|exec) -.*|(?:docker|podman) (?:info|version)|docker compose (?:run|exec|logs|up)\b.*"
+    r"|(?:apptainer|singularity) (?:exec|run|shell) -.*|kubectl (?:get|describe|logs|exec) .*|torchrun (?:-|\S+\.py\b).*"
     r"|(?:lspci|lsmod|ldconfig|ulimit|uname|mokutil|dmesg|df|free|dpkg|rpm|id|getenforce) -.*|lsmod(?: *\|.*)?"
     r"|lspci(?: *\|.*)?|dkms status|ls -\S* .*|ls /dev/\S.*|ldd /\S+|cat /(?:proc|sys|etc|usr|dev)/\S.*|env *\| *grep .*"
-    r"|echo \"?\$\{?[A-Z_]+\}?\"?|printenv [A-Z_]+|which [\w.+ -]+|(?:gcc|g\+\+|ptxas|ninja) --version"
+    r"|echo \"?\$\{?[A-Z_]+\}?\"?|printenv [A-Z_]+|which(?: (?:python|pip|nvcc|nvidia-smi|gcc|g\+\+|ptxas|conda|ninja)[\d.]*)+|(?:gcc|g\+\+|ptxas|ninja) --version"
 )
 _BARE_LETTERS = frozenset("acdefgiklmnprstuw/")
 

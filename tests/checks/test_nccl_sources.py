@@ -117,7 +117,10 @@ def test_locked_memory_from_all_sources(tree: Tree) -> None:
     tree["/dev/infiniband/uverbs0"] = ""
     tree["/proc/self/status"] = "CapEff:\t00000000a80425fb\n"
     tree["/proc/self/limits"] = "Max locked memory         65536                65536                bytes\n"
-    text = "p1:7:7 [0] misc/ibvwrap.cc:190 NCCL WARN Call to ibv_create_cq failed with error Cannot allocate memory\n"
+    text = (
+        "$ docker run --rm --gpus all --network host --device /dev/infiniband acme/train torchrun train.py\n"
+        "p1:7:7 [0] misc/ibvwrap.cc:190 NCCL WARN Call to ibv_create_cq failed with error Cannot allocate memory\n"
+    )
     same_from_all("nccl/ipc-lock-missing", together(look(tree.host(**JOB)), DOCKER), text)
 
 

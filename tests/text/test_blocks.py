@@ -175,6 +175,27 @@ def test_hash_after_becoming_root() -> None:
     assert typed("$ docker run -it img sh\n# nvidia-smi\nnot found")[1] == "nvidia-smi"
 
 
+def test_commands_without_prompts_where_nothing_has_one() -> None:
+    text = 'It fails:\nnvidia-smi -L\nGPU 0: NVIDIA L4\npython -c "import torch; print(torch.__version__)"\n2.6.0+cpu'
+    assert typed(text) == [None, "nvidia-smi -L", 'python -c "import torch; print(torch.__version__)"']
+    assert typed(f"$ id -u\n0\n{text}") == ["id -u"], "others have prompts, so these lines were printed"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nvidia-smi shows the GPU and torch does not",
+        "python train.py fails after an hour",
+        "pip install accelerate",
+        "docker run hangs",
+        "which driver is used here",
+        "torchrun hangs on two nodes",
+    ],
+)
+def test_prose_and_advice_are_no_commands(text: str) -> None:
+    assert typed(text) == [None]
+
+
 TABLE = BlockShape("table", command=r"gpu-table\b", starts=r"^\+--+\+$", ends=r"^[^|+]")
 REPORT = BlockShape("report", starts=r"^Collecting report", max_lines=4)
 LISTING = BlockShape("listing", command=r"ls\b.*/dev")

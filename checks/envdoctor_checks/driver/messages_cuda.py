@@ -70,12 +70,15 @@ def cuda_error_words(match: re.Match[str]) -> CudaFailed:
 
 
 NUMBER = r"(?P<code>3|34|100|101|802|803|804|999)(?![\d.])"
+WORDLESS = r"(?=(?:999|3)(?![\d.]))"
+"""Numbers whose texts are too common to be read by themselves."""
 BEFORE = (
     r"\bcuInit\b\S*(?: failed with| returned| gave| ->| =|:)?(?: error)?(?: code)?[ =:(\[]*",
     r"\bCUDA (?:driver |runtime )?(?:error|failure)(?: code)?[ =:(\[]+",
     r"UNKNOWN_CUDA_ERROR \(",
-    r"\bcudaGetDeviceCount\(\)?\.?(?: Did you run [^\n]{1,120}\?)? Error ",
-    r"\bcuda(?:GetDeviceCount|SetDevice|Malloc|Free)(?:\(\w*\))?(?: returned| failed with(?: error)?| error)[ =:(\[]*",
+    r"\bcudaGetDeviceCount\(\)?\.?(?: Did you run [^\n]{1,120}\?)? Error " + WORDLESS,
+    r"\bcuda(?:GetDeviceCount|SetDevice|Malloc|Free)(?:\(\w*\))?(?: returned| failed with(?: error)?| error)[ =:(\[]*"
+    + WORDLESS,
 )
 
 
