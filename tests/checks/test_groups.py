@@ -47,12 +47,17 @@ needs_namespaces = pytest.mark.skipif(
 
 
 @pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
-    """No shared-memory segment of torch, and no rank, stays behind."""
+def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No shared-memory segment of torch, and no rank, stays behind. What torchrun leaves lies in the test's own folder."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     before = segments()
     yield
     assert segments() <= before
     assert ranks() == []
+    kept = {path.name for path in temporary.iterdir() if not path.name.startswith("torchelastic_")}
+    assert kept <= {"torchinductor_root"}
 
 
 def segments() -> set[str]:

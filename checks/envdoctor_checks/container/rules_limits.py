@@ -11,6 +11,7 @@ from envdoctor.api import (
     Findings,
     Reach,
     Relaunch,
+    Run,
     SetVariable,
     Severity,
     Variables,
@@ -246,9 +247,9 @@ def _fork_refused(
         forks = tuple(each for each in forks if each.source.kind != "file")
     refused = [each for each in threads if each.error == "EAGAIN"]
     unnamed = [each for each in threads if each.error is None]
-    if any(each.error == "EPERM" for each in threads) or (
-        limit is not None and limit.limit is None and not any(each.by_group for each in forks)
-    ):
+    by_group = any(each.by_group for each in forks)
+    unlimited = limit is not None and limit.limit is None and not by_group
+    if any(each.error == "EPERM" for each in threads) or (unlimited and not (forks or refused)):
         return
     full = (
         limit is not None
@@ -261,13 +262,30 @@ def _fork_refused(
     if not said:
         return
     confidence = Confidence.LIKELY if told else Confidence.POSSIBLE
-    if full or any(each.by_group for each in forks):
+    if full or by_group:
         confidence = Confidence.CERTAIN
     evidence: list[Evidence] = [each.evidence() for each in said[:2]]
     if limit is not None and usage is not None:
-        evidence += [limit.shows("pids.max", limit.limit), usage.shows("pids.current", usage.current)]
+        most = "no limit" if limit.limit is None else limit.limit
+        evidence += [limit.shows("pids.max", most), usage.shows("pids.current", usage.current)]
     number = limit.limit if limit else None
-    yield _no_more_tasks(tuple(evidence), number, Severity.ERROR, confidence, seen=True)
+    yield _no_more_tasks(tuple(evidence), number, Severity.ERROR, confidence, seen=True, users=unlimited)
+
+
+OWN_LIMIT = Run(
+    title="raise the user's own limit of processes and threads, in the shell that starts the program, if that is the one",
+    commands=("ulimit -S -u hard",),
+    reach=Reach.SHELL,
+    needs_restart="process",
+    caveat="No higher than the hard limit (ulimit -Hu), which /etc/security/limits.conf or the batch system sets (`nproc`).",
+    verify="ulimit -u",
+)
+"""bash knows the word; a number would have to be asked for in a process of its own, which may not be had."""
+
+
+UNLIMITED = Relaunch(
+    adds="--pids-limit=-1", why="no limit of tasks; in Kubernetes it is the kubelet's podPidsLimit"
+)
 
 
 def _no_more_tasks(
@@ -277,9 +295,13 @@ def _no_more_tasks(
     confidence: Confidence,
     *,
     seen: bool,
+    users: bool = False,
 ) -> Finding:
+    """`users`: that the group has no limit is known, so it is the user's own."""
     return Finding(
-        title=f"the container may have {limit} tasks, and that is used up"
+        title="no more processes or threads may be started: the user's own limit (ulimit -u) is reached"
+        if users
+        else f"the container may have {limit} tasks, and that is used up"
         if limit
         else "no more processes or threads may be started: the limit of tasks is reached"
         if confidence is not Confidence.POSSIBLE
@@ -294,10 +316,8 @@ def _no_more_tasks(
                 value="4",
                 why="fewer threads per process; also fewer DataLoader workers",
             ),
-            Relaunch(
-                adds="--pids-limit=-1",
-                why="no limit of tasks; in Kubernetes it is the kubelet's podPidsLimit",
-            ),
+            *(() if confidence is Confidence.CERTAIN else (OWN_LIMIT,)),
+            *(() if users else (UNLIMITED,)),
         ),
         breaks=(JOB,) if seen else (),
         shows=(JOB,) if seen else (),

@@ -32,6 +32,19 @@ ENOUGH_LOCKED = 16 << 30
 """Bytes from which a finite limit is not what a job meets first."""
 FEW_FILES = 4096
 FILES = 65536
+MANY_MORE = 2
+"""How many times the soft limit of files the hard one must be for raising it to that to be worth a try."""
+
+
+def _in_the_shell(letter: str, name: str, value: str) -> Run:
+    return Run(
+        title=f"raise the limit in the shell that starts the job ({name})",
+        commands=(f"ulimit -{letter} {value}",),
+        reach=Reach.SHELL,
+        needs_restart="process",
+        caveat=f"It goes no higher than the hard limit (ulimit -H{letter}).",
+        verify=f"ulimit -{letter}",
+    )
 
 
 def _raise(
@@ -42,16 +55,7 @@ def _raise(
     number = "-1" if value == "unlimited" else value
     fixes: list[Remedy] = []
     if hard is not True:
-        fixes.append(
-            Run(
-                title=f"raise the limit in the shell that starts the job ({name})",
-                commands=(f"ulimit -{letter} {value}",),
-                reach=Reach.SHELL,
-                needs_restart="process",
-                caveat="It goes no higher than the hard limit (ulimit -H" + letter + ").",
-                verify=f"ulimit -{letter}",
-            )
-        )
+        fixes.append(_in_the_shell(letter, name, value))
     if inside is not False:
         fixes.append(
             Relaunch(
@@ -205,9 +209,10 @@ def _too_many(
         example=("import torch.multiprocessing; torch.multiprocessing.set_sharing_strategy('file_system')",),
         caveat="It needs room in /dev/shm, and a program that is killed leaves its files there.",
     )
-    fixes = _raise(
-        "n", "nofile", str(FILES), "LimitNOFILE", around, _capped(hard, hard.files if hard else None, FILES)
-    )
+    capped = _capped(hard, hard.files if hard else None, FILES)
+    fixes = _raise("n", "nofile", str(FILES), "LimitNOFILE", around, capped)
+    if capped and hard and limit and limit.soft and (hard.files or 0) >= MANY_MORE * limit.soft:
+        fixes = (_in_the_shell("n", "nofile", str(hard.files)), *fixes)
     whole = Run(
         title="raise the machine's own limit of open files",
         commands=("sysctl fs.file-nr", "sysctl -w fs.file-max=2097152"),

@@ -221,32 +221,32 @@ def no_noexec(path: str, kind: CacheKind, root: str) -> tuple[Remedy, ...]:
 
 @cache_dir_noexec.sign
 def _not_mapped(said: SegmentNotMapped, caches: CacheDirectories | None) -> Findings:
-    kind = kind_of(said.path)
+    row = _stood_for(said, caches) if caches and said.source.where == SMOKE_TEST.where else None
+    kind = row.kind if row else kind_of(said.path)
     if kind is None and not said.path.startswith(SHARED):
         return
     root = place = cache_root(said.path, kind) if kind is not None else said.path.rpartition("/")[0]
-    if (
-        caches is not None and said.source.where == SMOKE_TEST.where
-    ):  # it lay beside the cache that it stands for
-        row = next((row for row in caches.directories if row.noexec and row.kind == kind), None)
-        root, place = (row.path, row.nearest or row.path) if row else (root, place)
-    temporary = Run(
-        title="keep temporary files on a file system from which programs may run",
-        commands=('export TMPDIR="$HOME/.cache/tmp"', 'mkdir -p "$TMPDIR"'),
-        reach=Reach.SHELL,
-        needs_restart="process",
-    )
+    if row:
+        root, place = row.path, row.nearest or row.path
+    temporary = own_folder("TMPDIR", "$HOME/.cache/tmp", "on a file system from which programs may run")
     outcome = BUILD if kind in ("extensions", "flashinfer") else COMPILE
     yield Finding(
         title=f"{root} lies on a file system that is mounted noexec: what was compiled there cannot be loaded",
         subject=f"path:{root}",
         evidence=(said.evidence(),),
-        remedies=no_noexec(said.path, kind, place) if kind is not None else (temporary,),
+        remedies=no_noexec(root, kind, place) if kind is not None else (temporary,),
         confidence=Confidence.CERTAIN if kind is not None else Confidence.LIKELY,
         breaks=(outcome,),
         shows=(outcome,),
         asks=(Ask(command=f"findmnt -T {place}", decides="whether its options say noexec"),),
     )
+
+
+def _stood_for(said: SegmentNotMapped, caches: CacheDirectories) -> CacheDirectory | None:
+    """The cache for which the smoke test wrote: within it, or where it could not, among its temporary files."""
+    rows = [row for row in caches.directories if row.noexec]
+    within = (row for row in rows if said.path.startswith(f"{row.path}/"))
+    return next(within, None) or next((row for row in rows if row.kind == kind_of(said.path)), None)
 
 
 @check.rule

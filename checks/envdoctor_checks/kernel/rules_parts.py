@@ -131,7 +131,7 @@ def _said_python(
         title=f"{said.header} of this interpreter is missing",
         detail="The package must be that of the interpreter that runs the program: a second Python has headers of its own.",
         evidence=(said.evidence(), *known),
-        remedies=python_remedies(platform),
+        remedies=python_remedies(platform, headers.folder if known and headers is not None else ""),
         breaks=(TOOLCHAIN,),
         shows=seen_failing(failed),
     )
@@ -179,23 +179,16 @@ def openmp_missing(
 
 def openmp_remedies(platform: Platform | None, *, clang: bool) -> tuple[Remedy, ...]:
     """GCC brings OpenMP with it; Clang's is a package of its own."""
-    prefix = Change(
-        title="or point Inductor at an OpenMP that is there, with OMP_PREFIX (it looks for include/omp.h below it)",
-        reach=Reach.SHELL,
-        example=("export OMP_PREFIX=/opt/homebrew/opt/libomp",)
-        if on_macos(platform)
-        else ('export OMP_PREFIX="$CONDA_PREFIX"',),
-    )
-    conda = Run(
-        title="or install llvm-openmp from conda-forge",
-        commands=("conda install -y -c conda-forge llvm-openmp",),
-        reach=Reach.ENVIRONMENT,
-    )
     if on_macos(platform):
+        prefix = Change(
+            title="or point Inductor at an OpenMP that is there, with OMP_PREFIX (it looks for include/omp.h below it)",
+            reach=Reach.SHELL,
+            example=("export OMP_PREFIX=/opt/homebrew/opt/libomp",),
+        )
         return (
             Run(title="install libomp", commands=("brew install libomp",), reach=Reach.HOST),
             prefix,
-            conda,
+            _conda("llvm-openmp"),
         )
     if clang:
         gcc = SetVariable(name="CXX", value="g++", why="GCC brings OpenMP with it")
@@ -208,12 +201,20 @@ def openmp_remedies(platform: Platform | None, *, clang: bool) -> tuple[Remedy, 
             reach=Reach.HOST,
             needs_root=True,
         )
-        return (gcc, conda, prefix, libomp)
+        return (gcc, _conda("gxx"), libomp)
     return (
         InstallSystem("cxx-compiler", why="GCC's own OpenMP comes with it"),
         InstallSystem("openmp"),
-        conda,
-        prefix,
+        _conda("gxx"),
+    )
+
+
+def _conda(package: str) -> Run:
+    """Inductor reads OMP_PREFIX on macOS only; elsewhere a compiler that brings its OpenMP is what works."""
+    return Run(
+        title=f"or install {package} from conda-forge",
+        commands=(f"conda install -y -c conda-forge {package}",),
+        reach=Reach.ENVIRONMENT,
     )
 
 

@@ -51,6 +51,8 @@ MEMORY = Outcome("memory")
 WRITE = Outcome("write")
 JOB = Outcome("job")
 NO_ROOM = r"(?i)no space left on device|disk quota exceeded"
+NO_FILES = r"(?i)too many open files"
+NO_NAME = r"getpwuid\(\): uid not found|No username set"
 PATIENCE = 60.0
 """Seconds at one stage after which it hangs, where it compiles; some compilations take half as long."""
 SHORT_PATIENCE = 12.0
@@ -81,8 +83,8 @@ def _outcomes(smoke: Smoke, words: str = "") -> tuple[Outcome, ...]:
         first = (KERNEL,) if smoke.device == "cuda" else (imports("torch"),)
     memory = (MEMORY,) if re.search(NO_MEMORY, words) else ()
     room = (WRITE,) if re.search(NO_ROOM, words) else ()
-    threads = (JOB,) if re.search(NO_THREADS, words) else ()
-    return (*first, *memory, *room, *threads)
+    job = (JOB,) if any(re.search(each, words) for each in (NO_THREADS, NO_FILES, NO_NAME)) else ()
+    return (*first, *memory, *room, *job)
 
 
 def _where(smoke: Smoke) -> str:
