@@ -87,7 +87,8 @@ def test_a_limit_of_threads_names_its_own_rule(tmp_path: Path) -> None:
 def smoke_as(folder: Path, before: str, *variables: str) -> Facts:
     """What the eager probe gives where a user with one thread types `before` and starts the target."""
     wrapper = folder / "python"
-    user = ("setpriv", f"--reuid={SOMEBODY}", f"--regid={SOMEBODY}", "--clear-groups")
+    own = SOMEBODY + 1  # whose processes no other test adds to
+    user = ("setpriv", f"--reuid={own}", f"--regid={own}", "--clear-groups")
     words = ("prlimit", "--nproc=1:4096", *user, "env", "HOME=/", *variables, "bash", "-c")
     wrapper.write_text(
         f'#!/bin/sh\nexec {shlex.join(words)} {shlex.quote(before)}\'; exec /usr/bin/python3 "$@"\' bash "$@"\n'
