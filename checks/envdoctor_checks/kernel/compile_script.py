@@ -13,7 +13,19 @@ import sys
 import sysconfig
 import tempfile
 
-FOLDER = os.environ.get("TORCHINDUCTOR_CACHE_DIR") or tempfile.gettempdir()  # from where Inductor would load it
+
+
+def folder():
+    """From where Inductor would load it; a disk without room for a folder is told by the compiler."""
+    wanted = os.environ.get("TORCHINDUCTOR_CACHE_DIR") or tempfile.gettempdir()
+    try:
+        os.makedirs(wanted, exist_ok=True)
+    except OSError:
+        return tempfile.gettempdir()
+    return wanted
+
+
+FOLDER = folder()
 C = "int answer(void) { return 42; }\n"
 CXX = "#include <vector>\nextern \"C\" int answer() { return (int)std::vector<int>(42).size(); }\n"
 PYTHON = "#include <Python.h>\n#include <vector>\nextern \"C\" int answer() { return (int)std::vector<int>(42).size() + 0 * PY_MAJOR_VERSION; }\n"
@@ -67,7 +79,6 @@ def main():
         answer("user", name=getpass.getuser())
     except Exception as error:
         answer("user", name=None, error=str(error))
-    os.makedirs(FOLDER, exist_ok=True)
     answer("compiling")
     cc = compiler("CC", ("gcc", "clang"))
     cxx = compiler("CXX", ("g++",))
