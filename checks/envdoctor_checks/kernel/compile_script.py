@@ -14,9 +14,8 @@ import sysconfig
 import tempfile
 
 
-
+# From where Inductor would load it. A disk without room for a folder is told by the compiler.
 def folder():
-    """From where Inductor would load it; a disk without room for a folder is told by the compiler."""
     wanted = os.environ.get("TORCHINDUCTOR_CACHE_DIR") or tempfile.gettempdir()
     try:
         os.makedirs(wanted, exist_ok=True)
