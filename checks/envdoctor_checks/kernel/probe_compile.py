@@ -30,13 +30,14 @@ def compile_stages(host: Host, target: Target, paths: TargetPaths) -> CompileSta
     result = host.run_child(request)
     stages = {stage["stage"]: stage for stage in result.stages}
     timed_out = result.end is ChildEnd.TIMED_OUT
-    if "compiling" not in stages or (not result.ok and not timed_out):
-        raise CouldNotLook(f"the child that compiles {failure(result)}")
-    tried = tuple(_stage(name, stages[name]) for name in ORDER if name in stages)
-    if any(full in stage.output for stage in tried for full in NO_ROOM):
+    told = [str(stage.get("output", "")) for stage in result.stages] + [result.stderr.text]
+    if any(full in each for each in told for full in NO_ROOM):
         raise CouldNotLook(
             "the disk of temporary files is full", "make room there, or name another with TMPDIR"
         )
+    if "compiling" not in stages or (not result.ok and not timed_out):
+        raise CouldNotLook(f"the child that compiles {failure(result)}")
+    tried = tuple(_stage(name, stages[name]) for name in ORDER if name in stages)
     return CompileStages(
         stages=tried,
         timed_out=_reached(result) if timed_out else None,
